@@ -1,0 +1,219 @@
+"""The only question that can be asked of a model, and the only answer.
+
+A model is `async (Call) -> Reply`, nothing more: providers, the ledger and the tests' fakes all have this shape.
+
+The key of a Call is `"c1:" + tagged("solon.call/1", content)`, where content holds, under these names:
+
+    model          the model's identity (who answers, not how fast)
+    messages       [[role, content], ...]; one message with role "text" is a document to be continued
+    temperature    float, or left out where the provider decides
+    top_p          float, or left out
+    max_tokens     int
+    stop           list of str, left out when empty
+    labels         list of str, left out when empty: the log-probability of each as the answer is asked back
+    schema         a JSON schema, left out when None
+    options        provider parameters of the recipe, left out when empty
+    sample         int: 0 is the first answer to this question, 1 the second, ...
+    attempt        int: 0, then 1, 2, ... where a stated policy asks again after an empty or cut answer
+
+What does not change the answer is not in it: row, principle, story, time limits, retries, pace. Fields at their
+empty value are left out, so that a field added later renames no old call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+from solon.digests import canonical, tagged
+
+__all__ = ["Ask", "Call", "Can", "Form", "Message", "Model", "Reply", "Sampling", "Usage"]
+
+Form = Literal["chat", "text"]
+Finish = Literal["stop", "length", "refusal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `role` is "system", "user" or "assistant"; "text" marks a raw document for a base model."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an answer is drawn. None leaves a parameter to the provider; nothing else is ever dropped."""
+
+    temperature: float | None = 1.0
+    top_p: float | None = None
+    max_tokens: int = 1024
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """One question to one model. `options` is canonical JSON text, so that a Call can be hashed."""
+
+    model: str
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    labels: tuple[str, ...] = ()
+    schema: str | None = None
+    options: str = "{}"
+    sample: int = 0
+    attempt: int = 0
+
+    def content(self) -> dict[str, Any]:
+        """Return what the key is taken over (the table in this module's docstring)."""
+        given = self.sampling
+        content: dict[str, Any] = {
+            "model": self.model,
+            "messages": [[message.role, message.content] for message in self.messages],
+            "max_tokens": given.max_tokens,
+            "sample": self.sample,
+            "attempt": self.attempt,
+        }
+        if given.temperature is not None:
+            content["temperature"] = float(given.temperature)
+        if given.top_p is not None:
+            content["top_p"] = float(given.top_p)
+        if given.stop:
+            content["stop"] = list(given.stop)
+        if self.labels:
+            content["labels"] = list(self.labels)
+        if self.schema is not None:
+            content["schema"] = json.loads(self.schema)
+        if self.options != "{}":
+            content["options"] = json.loads(self.options)
+        return content
+
+    @cached_property
+    def key(self) -> str:
+        """Return the call's name in the ledger: "c1:" and 64 hex digits."""
+        return "c1:" + tagged("solon.call/1", self.content())
+
+    def to_json(self) -> str:
+        return canonical(self.content())
+
+    @classmethod
+    def from_json(cls, text: str) -> Call:
+        """Return the Call that `to_json` wrote; its key is the same."""
+        content = json.loads(text)
+        return cls(
+            model=content["model"],
+            messages=tuple(Message(role, words) for role, words in content["messages"]),
+            sampling=Sampling(
+                temperature=content.get("temperature"),
+                top_p=content.get("top_p"),
+                max_tokens=content["max_tokens"],
+                stop=tuple(content.get("stop", ())),
+            ),
+            labels=tuple(content.get("labels", ())),
+            schema=canonical(content["schema"]) if "schema" in content else None,
+            options=canonical(content.get("options", {})),
+            sample=content["sample"],
+            attempt=content["attempt"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider counts them. `output` includes `thinking`; `cached` is the cheap part of `input`."""
+
+    input: int = 0
+    output: int = 0
+    thinking: int = 0
+    cached: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input + other.input,
+            self.output + other.output,
+            self.thinking + other.thinking,
+            self.cached + other.cached,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer, as it is kept for good.
+
+    text:      the answer without its thinking, exactly as the model wrote it (white space too)
+    finish:    "stop"; "length" when it hit max_tokens; "refusal" when the provider declined or filtered
+    thinking:  reasoning that came apart from the answer (`<think>` parts, reasoning fields)
+    logprobs:  one natural logarithm a label of the call, None for a label beyond what the provider shows;
+               None as a whole where the call asked for none, or the provider gives none
+    model:     the name that the server reports for itself
+    known:     True when it came from memory; told by the ledger, never stored
+    """
+
+    text: str
+    finish: Finish = "stop"
+    thinking: str = ""
+    logprobs: tuple[float | None, ...] | None = None
+    usage: Usage = Usage()
+    model: str = ""
+    known: bool = field(default=False, compare=False)
+
+    def to_json(self) -> str:
+        content = asdict(self)
+        del content["known"]
+        return canonical(content)
+
+    @classmethod
+    def from_json(cls, text: str) -> Reply:
+        content = json.loads(text)
+        logprobs = content["logprobs"]
+        return cls(
+            text=content["text"],
+            finish=content["finish"],
+            thinking=content["thinking"],
+            logprobs=None if logprobs is None else tuple(logprobs),
+            usage=Usage(**content["usage"]),
+            model=content["model"],
+        )
+
+    def from_memory(self) -> Reply:
+        return replace(self, known=True)
+
+
+Ask = Callable[[Call], Awaitable[Reply]]
+"""The seam. Raises CallFailed (not remembered), Passing (may be retried) or Halt (the run must stop)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Can:
+    """What a model is able to do; None where only asking it can tell (`workshop` probes and records that)."""
+
+    logprobs: bool | None = None
+    schema: bool | None = None
+
+
+class Model(Protocol):
+    """A provider's side of the seam.
+
+    identity:  what the ledger knows it by; two that may answer differently must differ in it
+    name:      what people call it, for cards and tables
+    form:      "chat" takes turns; "text" continues one document (a base model)
+    can:       what it is able to do, as far as known without asking
+    parallel:  how many calls it is glad to have at once
+    """
+
+    identity: str
+    name: str
+    form: Form
+    can: Can
+    parallel: int
+
+    async def __call__(self, call: Call) -> Reply: ...
+
+    async def close(self) -> None: ...
+
+
+def options_text(options: Mapping[str, Any] | None) -> str:
+    """Return provider options as the canonical JSON that a Call carries."""
+    return canonical(dict(options or {}))

@@ -1,0 +1,39 @@
+"""One way to name a thing by its content: the tagged hash of its canonical JSON.
+
+The canonical form is a contract (ARCHITECTURE.md, "Names"): changing it renames every call that was ever
+paid for, so `tests/test_digests.py` pins it to literal digests.
+
+    canonical({"b": 1.0, "a": "é"})   ->  '{"a":"é","b":1.0}'
+    tagged("solon.call/1", {...})     ->  64 hex digits of sha256 over canonical([tag, value])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+__all__ = ["canonical", "tagged", "uniform"]
+
+
+def canonical(value: Any) -> str:
+    """Return `value` as canonical JSON: keys sorted, no blanks, text as it is (not escaped), NaN refused.
+
+    Raises ValueError on NaN or infinity, TypeError on what JSON cannot say.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def tagged(tag: str, value: Any) -> str:
+    """Return the sha256 (64 hex digits) of canonical([tag, value]): equal content under two tags has two names."""
+    return hashlib.sha256(canonical([tag, value]).encode("utf-8")).hexdigest()
+
+
+def uniform(*parts: str | int) -> float:
+    """Return a number in the open interval (0, 1), decided by `parts` alone: 53 bits of blake2b.
+
+    Never 0 or 1, so that its logarithm exists.
+    """
+    text = "\x1f".join(str(part) for part in parts).encode("utf-8")
+    bits = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 11
+    return (bits + 0.5) / (1 << 53)

@@ -1,0 +1,37 @@
+"""Models: each provider is one file that turns a Call into a Reply (`solon.calls.Model`).
+
+`open_model` is the only door; a provider's SDK is imported when its first model is opened.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from solon.calls import Model
+    from solon.models.spec import ModelSpec
+
+__all__ = ["open_model"]
+
+
+def open_model(spec: ModelSpec, *, base: Path | None = None) -> Model:
+    """Return the model that `spec` names; relative files of scripted and local models are looked up under `base`.
+
+    Raises BadInput (no such file, bad name), NotInstalled (an extra is missing), Halt (a key is missing).
+    """
+    if spec.provider == "openai":
+        from solon.models.openai import OpenAIModel
+
+        return OpenAIModel(spec)
+    if spec.provider == "anthropic":
+        from solon.models.anthropic import AnthropicModel
+
+        return AnthropicModel(spec)
+    if spec.provider == "local":
+        from solon.models.local import LocalModel
+
+        return LocalModel(spec, base=base)
+    from solon.models.scripted import Scripted
+
+    return Scripted.open(spec, base=base)

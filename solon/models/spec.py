@@ -1,0 +1,80 @@
+"""What a recipe says about one model: a short name, or a small mapping. Frozen; unknown keys are refused."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+__all__ = ["ModelSpec", "Price"]
+
+PROVIDERS = ("openai", "anthropic", "local", "scripted")
+EMBEDDED = "smollm2"
+
+
+class Price(BaseModel):
+    """US dollars for a million tokens; `cached` is the price of input that the provider had in its cache."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached: float | None = Field(None, ge=0)
+
+
+class ModelSpec(BaseModel):
+    """One model.
+
+    use:        "openai:<model>", "anthropic:<model>", "local:<hub id or folder or file.gguf>", "smollm2",
+                "scripted:<file.py>:<function>" or "scripted:<replies.jsonl>"
+    base_url:   an OpenAI-compatible (or Anthropic-compatible) server of your own
+    key_env:    the environment variable that holds the key (never the key itself)
+    identity:   overrides what the ledger knows the model by
+    form:       "chat", or "text" for a base model that continues documents in the paper's turn markup
+    options:    provider parameters that Solon does not know; sent as they are, part of every call's key
+    price:      dollars a million tokens; unknown where it is left out
+    parallel:   most calls in flight at once (default: 32 for servers, the batch size for local models)
+    timeout:    seconds for one attempt
+    patience:   seconds over which a failing call is retried before its row is set aside
+    device, dtype, batch, context: local models only ("auto", "cpu", "cuda"; "auto", "float32", "bfloat16";
+                rows a batch; most tokens of prompt and answer together)
+    steady:     local models only: batches of one shape, so that an answer does not depend on its neighbours
+                (default: on a CPU yes, on a GPU no)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    use: str
+    base_url: str | None = None
+    key_env: str | None = None
+    identity: str | None = None
+    form: Literal["chat", "text"] = "chat"
+    options: dict[str, Any] = Field(default_factory=dict)
+    price: Price | None = None
+    parallel: int | None = Field(None, ge=1)
+    timeout: float = Field(600, gt=0)
+    patience: float = Field(600, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch: int = Field(16, ge=1)
+    context: int | None = Field(None, ge=64)
+    steady: bool | None = None
+
+    @field_validator("use")
+    @classmethod
+    def _known_provider(cls, use: str) -> str:
+        provider, _, rest = use.partition(":")
+        if use == EMBEDDED or (provider in PROVIDERS and rest):
+            return use
+        choices = ", ".join(f"{provider}:<...>" for provider in PROVIDERS)
+        raise ValueError(f"unknown model {use!r}; write {EMBEDDED} or one of {choices}")
+
+    @property
+    def provider(self) -> str:
+        """Return "openai", "anthropic", "local" or "scripted" (the embedded model is a local one)."""
+        return "local" if self.use == EMBEDDED else self.use.partition(":")[0]
+
+    @property
+    def target(self) -> str:
+        """Return what stands after the provider: a model name, a folder, a file."""
+        return self.use if self.use == EMBEDDED else self.use.partition(":")[2]
