@@ -11,26 +11,24 @@ pace's work, below it.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from solon.calls import Ask, Call, Can, Form, Message, Reply, Sampling
 from solon.errors import Aside
+from solon.rows import Asked
 
-__all__ = ["ROLES", "Cast", "Heard", "Player", "Said"]
+__all__ = ["ROLES", "Cast", "Listener", "Player", "Said", "together"]
+
+T = TypeVar("T")
 
 ROLES = ("responder", "critic", "reviser", "judge")
 
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """One question of a row, as its provenance tells it, in the order of asking."""
-
-    step: str
-    role: str
-    key: str
+Listener = Callable[[Asked, Call, Reply | None], None]
+"""Told of every question twice: with None when it is asked, with the reply when that has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class Player:
     options: str = "{}"
     again: int = 0
     cut: Literal["aside", "sentence", "keep"] = "aside"
-    listener: Callable[[Heard], None] | None = None
+    listener: Listener | None = None
 
     def call(
         self,
@@ -77,19 +75,24 @@ class Player:
     ) -> Call:
         """Return the Call that these messages make for this player; throws no dice, asks nobody."""
         if self.system and self.form == "chat":
-            messages = [Message("system", self.system), *messages]
+            # one system message: chat templates accept no second one
+            first = messages[0]
+            own = self.system if first.role != "system" else f"{self.system}\n\n{first.content}"
+            messages = [Message("system", own), *(messages[1:] if first.role == "system" else messages)]
         sampling = self.sampling if not stop else replace(self.sampling, stop=self.sampling.stop + stop)
         if labels:
             # log-probabilities are read, not sampled: one key for every temperature
             sampling = Sampling(temperature=None, max_tokens=1)
-        return Call(
-            self.model, tuple(messages), sampling, labels, schema, self.options, sample=sample, attempt=attempt
-        )
+        return Call(self.model, tuple(messages), sampling, labels, schema, self.options, sample=sample, attempt=attempt)
 
     async def _asked(self, call: Call, step: str) -> Reply:
+        asked = Asked(step, self.role, call.key)
         if self.listener:
-            self.listener(Heard(step, self.role, call.key))
-        return await self.ask(call)
+            self.listener(asked, call, None)
+        reply = await self.ask(call)
+        if self.listener:
+            self.listener(asked, call, reply)
+        return reply
 
     async def weigh(self, messages: Sequence[Message], labels: tuple[str, ...], *, step: str) -> tuple[Reply, str]:
         """Return the reply with the log-probability of each label as the answer, and the call's key."""
@@ -110,7 +113,7 @@ class Player:
             call = self.call(messages, schema=schema, stop=stop, sample=sample, attempt=attempt)
             reply = await self._asked(call, step)
             if reply.finish == "refusal":
-                raise Aside("refused", f"{self.name} at {step}: {short(reply.text)}" if reply.text else f"{self.name} at {step}")
+                raise Aside("refused", f"{self.name} at {step}: {short(reply.text)}".removesuffix(": "))
             if reply.text.strip() and reply.finish != "length":
                 break
         text = reply.text.strip()
@@ -139,9 +142,30 @@ class Cast:
     def players(self) -> tuple[Player, ...]:
         return (self.responder, self.critic, self.reviser, self.judge)
 
-    def listening(self, listener: Callable[[Heard], None]) -> Cast:
-        """Return the same cast, telling `listener` of every question in the order of asking."""
+    def listening(self, listener: Listener) -> Cast:
+        """Return the same cast, telling `listener` of every question."""
         return Cast(*(replace(player, listener=listener) for player in self.players()))
+
+
+async def together(*questions: Awaitable[T]) -> list[T]:
+    """Return all answers, asked at once. Where some set the row aside, wait for the rest, then raise the first.
+
+    Waiting makes a row's record the same whichever answer came first, and leaves no paid call without an owner.
+    What ends the run (Halt, StorageError) is raised at once.
+    """
+
+    async def held(question: Awaitable[T]) -> T | Aside:
+        try:
+            return await question
+        except Aside as problem:
+            return problem
+
+    answers = []
+    for answer in await asyncio.gather(*(held(question) for question in questions)):
+        if isinstance(answer, Aside):
+            raise answer
+        answers.append(answer)
+    return answers
 
 
 _SENTENCE_END = re.compile(r"[.!?…](?:[\"'”’)\]*_]+)?(?=\s|$)|\n")

@@ -1,0 +1,98 @@
+"""Anthropic, and every server that speaks its Messages protocol (LiteLLM's proxy, for one).
+
+    anthropic:claude-opus-4-1                   at Anthropic, key in ANTHROPIC_API_KEY
+    anthropic:tiny  with base_url: http://...   at a server of your own, no key unless key_env names one
+
+The protocol gives no log-probabilities: a call with labels comes back with none, and the judge reads words instead.
+It counts what it read from its cache apart from the rest of the input; `Usage.input` here is all of it, with what
+was written to the cache and read from it, and `Usage.cached` the part that was read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import takewhile
+from typing import Any
+
+import anthropic
+
+from solon.calls import Call, Can, Finish, Reply, Usage
+from solon.errors import BadInput
+from solon.models.server import Server, clean
+from solon.models.spec import ModelSpec
+from solon.models.thinking import split_thinking
+from solon.models.wire import ServerModel, count, merged, timeouts, turns
+
+__all__ = ["AnthropicModel"]
+
+OWN_URL = "https://api.anthropic.com"
+FINISH: dict[str, Finish] = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "refusal",
+}
+
+
+class AnthropicModel(ServerModel):
+    """One model behind Anthropic's protocol (`solon.calls.Model`).
+
+    Raises BadInput (address that cannot be used, form: text) and Halt (key missing) at opening; the table in
+    `solon.models.failures` says what a call raises.
+    """
+
+    sdk = anthropic
+    sdk_error = anthropic.AnthropicError
+
+    def __init__(self, spec: ModelSpec, **pacing: Any) -> None:
+        if spec.form == "text":
+            raise BadInput(f"{spec.use}: Anthropic's protocol has chat only; leave out form: text, or use openai:")
+        server = Server.of(spec, own_url=OWN_URL)
+        client = anthropic.AsyncAnthropic(
+            api_key=server.key, base_url=server.url, timeout=timeouts(spec.timeout), max_retries=0
+        )
+        super().__init__(spec, server, client, **pacing)
+        self.can = Can(logprobs=False, schema=True if server.own else None)
+
+    def request(self, call: Call) -> tuple[str, dict[str, Any]]:
+        sampling = call.sampling
+        system = [message.content for message in takewhile(lambda one: one.role == "system", call.messages)]
+        body: dict[str, Any] = {
+            "model": self.server.model,
+            "max_tokens": sampling.max_tokens,
+            "messages": turns(call.messages[len(system) :]),
+        }
+        if system:
+            body["system"] = "\n\n".join(system)
+        if sampling.temperature is not None:
+            body["temperature"] = sampling.temperature
+        if sampling.top_p is not None:
+            body["top_p"] = sampling.top_p
+        if sampling.stop:
+            body["stop_sequences"] = list(sampling.stop)
+        if call.schema is not None:
+            body["output_config"] = {"format": {"type": "json_schema", "schema": json.loads(call.schema)}}
+        return "/v1/messages", merged(body, json.loads(call.options))
+
+    def read(self, body: Mapping[str, Any], call: Call) -> Reply:
+        blocks = body["content"]
+        thinking, text = split_thinking("".join(clean(one["text"]) for one in blocks if one["type"] == "text"))
+        thoughts = [clean(one["thinking"]).strip() for one in blocks if one["type"] == "thinking"]
+        return Reply(
+            text=text,
+            finish=FINISH.get(body.get("stop_reason") or "", "stop"),
+            thinking="\n\n".join(part for part in (*thoughts, thinking) if part),
+            usage=usage_of(body.get("usage") or {}),
+            model=clean(body.get("model")),
+        )
+
+
+def usage_of(usage: Mapping[str, Any]) -> Usage:
+    cached = count(usage.get("cache_read_input_tokens"))
+    inside = usage.get("output_tokens_details") or {}
+    return Usage(
+        input=count(usage.get("input_tokens")) + count(usage.get("cache_creation_input_tokens")) + cached,
+        output=count(usage.get("output_tokens")),
+        thinking=count(inside.get("thinking_tokens")),
+        cached=cached,
+    )

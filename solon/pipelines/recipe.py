@@ -1,0 +1,214 @@
+"""The recipe: one YAML page that says what is wanted, read into frozen objects; unknown keys are refused.
+
+    constitution: cai-2022
+    prompts: prompts.jsonl
+    model: smollm2
+    story:
+      kind: revision
+      rounds: 2
+
+Everything else has a default that stands in the class below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from solon import yamls
+from solon.calls import Sampling
+from solon.cast import ROLES
+from solon.constitution import Constitution, load
+from solon.dataset.export import ExportSpec
+from solon.dataset.prompts import PromptsSpec
+from solon.errors import BadInput
+from solon.judges import Pairwise
+from solon.models.spec import ModelSpec
+from solon.pipelines.preference import Preference
+from solon.pipelines.revision import Revision
+from solon.pipelines.story import Story
+
+__all__ = ["CastSpec", "PreferenceSpec", "Recipe", "RevisionSpec", "RoleSpec", "read_recipe"]
+
+
+class _Page(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RevisionSpec(_Page):
+    """The supervised stage; its options are those of `solon.pipelines.revision.Revision`."""
+
+    kind: Literal["revision"]
+    rounds: int = Field(1, ge=1, le=16)
+    distinct: bool = False
+    shots: int | None = Field(None, ge=0)
+
+    def story(self, constitution: Constitution, judging: Pairwise) -> Story:
+        return Revision(constitution, judging, self.rounds, self.distinct, self.shots)
+
+
+class PreferenceSpec(_Page):
+    """The preference stage; its options are those of `solon.pipelines.preference.Preference`."""
+
+    kind: Literal["preference"]
+    candidates: int = Field(2, ge=2, le=8)
+
+    def story(self, constitution: Constitution, judging: Pairwise) -> Story:
+        return Preference(constitution, judging, self.candidates)
+
+
+class RoleSpec(_Page):
+    """One role of the cast. What is left out comes from `everyone`, then from the defaults named here.
+
+    model:       another model than the recipe's `model`
+    temperature: default 1 (as in the paper), for the judge 0; "provider" leaves it to the provider
+    top_p:       default: not sent
+    max_tokens:  default 1024
+    system:      a system prompt for this role; it is not part of the exported prompt
+    again:       how often an empty or cut answer is asked anew; default 0
+    cut:         "aside" (default), "sentence" or "keep": what becomes of an answer that hit max_tokens
+    """
+
+    model: ModelSpec | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | Literal["provider"] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    system: str | None = None
+    again: Annotated[int, Field(ge=0, le=10)] | None = None
+    cut: Literal["aside", "sentence", "keep"] | None = None
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
+
+
+class CastSpec(_Page):
+    """Who plays what; `everyone` holds what the roles share."""
+
+    everyone: RoleSpec = RoleSpec()
+    responder: RoleSpec = RoleSpec()
+    critic: RoleSpec = RoleSpec()
+    reviser: RoleSpec = RoleSpec()
+    judge: RoleSpec = RoleSpec()
+
+
+class Recipe(_Page):
+    """One page of wishes.
+
+    name:         names the run folder; default: the file's name
+    constitution: a shipped name or a file, beside the recipe
+    prompts:      a file beside the recipe, or a mapping (`path` or `dataset`, `split`, `column`, `limit`, ...)
+    model:        who plays every role: a short name, or a mapping (`use`, `base_url`, `key_env`, `price`, ...)
+    cast:         what differs by role
+    story:        `kind: revision` or `kind: preference`, with its options
+    judging:      how the judge compares (`both_orders`, `reasoning`, `clamp`, `verdict`, `tie`)
+    seed:         decides which principle a row meets, and nothing else
+    window:       most rows in flight at once
+    export:       how the dataset is written (`test_fraction`, `margin`, `sft`, ...)
+    ledger, runs: where replies and run folders are kept, beside the recipe
+    """
+
+    name: str = ""
+    constitution: str
+    prompts: PromptsSpec
+    model: ModelSpec
+    cast: CastSpec = CastSpec()
+    story: RevisionSpec | PreferenceSpec = Field(discriminator="kind")
+    judging: Pairwise = Pairwise()
+    seed: int = 0
+    window: int = Field(64, ge=1)
+    export: ExportSpec = ExportSpec()
+    ledger: str = ".solon/ledger.db"
+    runs: str = "runs"
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _prompts_short_form(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_short_form(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
+
+    @field_validator("story", mode="before")
+    @classmethod
+    def _story_short_form(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+            raise ValueError(f"name {value!r} names a folder: letters, digits, dot, dash and underscore only")
+        return value
+
+    def role(self, role: str) -> RoleSpec:
+        """Return a role with everything filled in: its own words, then everyone's, then the defaults."""
+        own, shared = getattr(self.cast, role), self.cast.everyone
+        default = RoleSpec(
+            model=self.model, temperature=0.0 if role == "judge" else 1.0, max_tokens=1024, again=0, cut="aside"
+        )
+        filled = {}
+        for field in RoleSpec.model_fields:
+            given = [getattr(spec, field) for spec in (own, shared, default)]
+            # a judge's temperature is a different kind of thing from a writer's: it is never taken from everyone
+            if role == "judge" and field == "temperature":
+                given = [given[0], given[2]]
+            filled[field] = next((value for value in given if value is not None), None)
+        return RoleSpec(**filled)
+
+    def sampling(self, role: str) -> Sampling:
+        """Return how a role's answers are drawn."""
+        spec = self.role(role)
+        temperature = None if spec.temperature == "provider" else spec.temperature
+        return Sampling(temperature, spec.top_p, spec.max_tokens or 1024)
+
+    def roles(self) -> tuple[str, ...]:
+        """Return the roles that this recipe's story has."""
+        return ROLES if self.story.kind == "revision" else ("responder", "judge")
+
+    def constitution_object(self, base: Path) -> Constitution:
+        """Return the constitution, checked for the wordings that the story needs."""
+        constitution = load(self.constitution, base)
+        for step, roles in self.story.story(constitution, self.judging).draws():
+            if not constitution.drawable(roles):
+                wanted = " and ".join(f"`{role}`" for role in roles)
+                raise BadInput(
+                    f"{self.constitution}: the story's step {step!r} needs a principle with {wanted} wording and a "
+                    "weight above 0, and there is none; add the wording, or a one-line `text` to derive it from"
+                )
+        return constitution
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Return the recipe at `path`, every mistake reported at once as `file:line: ...` (BadInput)."""
+    path = Path(path)
+    document = yamls.read(path)
+    recipe = yamls.build(Recipe, document)
+    if problems := list(_whole_page(recipe, document)):
+        raise BadInput(problems)
+    if not recipe.name:
+        try:
+            return Recipe.model_validate({**recipe.model_dump(exclude_unset=True), "name": path.stem})
+        except ValueError as problem:
+            raise BadInput(f"{path}: a file name that names no folder; add `name:` to the recipe") from problem
+    return recipe
+
+
+def _whole_page(recipe: Recipe, document: yamls.Document) -> Iterator[str]:
+    """Yield what no field can see alone."""
+    if recipe.story.kind == "preference" and recipe.role("responder").temperature == 0:
+        yield document.problem(
+            ("cast",),
+            "the responder's temperature is 0, so that all candidates would be the same text; give it a higher one",
+        )
+    for role in recipe.roles():
+        spec = recipe.role(role)
+        if spec.system and spec.model and spec.model.form == "text":
+            yield document.problem(("cast", role), f"{role}: a base model (form: text) takes no system prompt")
