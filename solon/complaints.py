@@ -143,8 +143,10 @@ def _sentence(error: Mapping[str, Any], found: str) -> str:
     if kind in ("string_too_short", "too_short"):
         least = context.get("min_length", 1)
         return " must not be empty" if least == 1 else f" needs at least {least}, found {found}"
-    message = error["msg"]
-    return f": {message[:1].lower()}{message[1:]}, found {found}"
+    if kind == "finite_number":
+        return f" must be a finite number, found {found}"
+    message = f": {error['msg'][:1].lower()}{error['msg'][1:]}"
+    return message if isinstance(error["input"], dict | list | tuple) else f"{message}, found {found}"
 
 
 def _within(tree: Any, loc: Iterable[str | int]) -> Loc:

@@ -337,7 +337,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _written_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar(_CORE + "str", text, style="|" if "\n" in text else None)
+    # YAML takes U+0085, U+2028 and U+2029 for line ends, which only an escape in double quotes survives
+    style = '"' if re.search("[\x85\u2028\u2029]", text) else "|" if "\n" in text else None
+    return dumper.represent_scalar(_CORE + "str", text, style=style)
 
 
 # PyYAML quotes what YAML 1.1 takes for something else; these are the words that only we read as numbers

@@ -238,7 +238,7 @@ def test_one_bad_line_does_not_hide_the_next(tmp_path: Path) -> None:
     file.write_bytes(b'{"prompt": "half\n[1]\n{"prompt": "\xff"}\n' + b"[" * 100_000 + b'\n{"prompt": null}\n"text"\n')
     told = problems(file)
     assert [line.removeprefix(f"{file}:")[:2] for line in told] == ["1:", "2:", "3:", "4:", "5:", "6:"]
-    assert told[0].endswith("not JSON (Unterminated string starting at at column 12); write one object a line")
+    assert told[0].endswith("not JSON (Unterminated string starting at column 12); write one object a line")
     assert told[1].endswith('a list, not an object; write {"prompt": "..."}, one a line')
     assert told[2].endswith("not UTF-8 (byte 0xff at byte 13); save the file as UTF-8")
     assert "JSON that cannot be read" in told[3]

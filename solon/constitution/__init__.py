@@ -1,7 +1,7 @@
-"""Constitutions: what an assistant is to go by, read from YAML, and who of it a row meets.
+"""Constitutions: what an assistant is to go by, read from YAML, and which of its principles a row meets.
 
 constitution = load("cai-2022")
-principle = constitution.draw(seed=0, row=prompt.id, step="revise.1", roles=["critique", "revision"])
+principle = constitution.draw(0, row, "revision.1", roles=["critique", "revision"])
 constitution.wording(principle, "critique")
 """
 

@@ -145,7 +145,8 @@ def _jsonl(stream: IO[bytes], path: Path, mistakes: Mistakes) -> Iterator[Record
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
-            mistakes.add(place, f"not JSON ({error.msg} at column {error.colno}); write one object a line")
+            what = error.msg.removesuffix(" at")
+            mistakes.add(place, f"not JSON ({what} at column {error.colno}); write one object a line")
             continue
         except (RecursionError, ValueError) as error:  # nested without end, or a number of 5,000 digits
             mistakes.add(place, f"JSON that cannot be read ({error}); write one plain object a line")
@@ -243,17 +244,17 @@ def hub_records(name: str, config: str | None, split: str | None, base: Path, ch
                 loaded: Any = datasets.load_from_disk(folder)
             else:
                 loaded = datasets.load_dataset(str(folder) if folder.is_dir() else name, config)
+        rows = _split(loaded, name, split)
+        names = list(rows.column_names)
+        number = 0
+        for batch in rows.select_columns(choose(names) or names[:1]).iter(batch_size=BATCH):
+            for row in range(len(next(iter(batch.values())))):
+                number += 1
+                values = {column: cells[row] for column, cells in batch.items()}
+                yield Record(f"{name}: row {number}", {**dict.fromkeys(names), **values})
     except known as error:
         remedy = "check the name and `config`, and the network or the folder"
         raise BadInput(f"{name}: cannot be loaded ({first_line(error)}); {remedy}") from error
-    rows = _split(loaded, name, split)
-    names = list(rows.column_names)
-    number = 0
-    for batch in rows.select_columns(choose(names) or names[:1]).iter(batch_size=BATCH):
-        for row in range(len(next(iter(batch.values())))):
-            number += 1
-            values = {column: cells[row] for column, cells in batch.items()}
-            yield Record(f"{name}: row {number}", {**dict.fromkeys(names), **values})
 
 
 def _split(loaded: Any, name: str, split: str | None) -> Any:

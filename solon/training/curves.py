@@ -177,7 +177,9 @@ def draw(records: Sequence[dict[str, Any]], panels: Sequence[Panel], title: str,
         axes.margins(x=0.04, y=0.12)
         for side in ("top", "right", "left", "bottom"):
             axes.spines[side].set_visible(False)
-        axes.legend(frameon=False, fontsize=8, labelcolor=_DARK)
+        if panel.unit.startswith("share"):
+            axes.set_ylim(-0.04, 1.04)
+    figure.axes[0].legend(frameon=False, fontsize=8.5, labelcolor=_DARK)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=_DARK)
     figure.savefig(path)
     return path
@@ -195,12 +197,16 @@ def _line(axes: Any, split: str, points: list[tuple[float, float]], colour: str)
         axes.plot(steps, _smoothed(values), color=colour, linewidth=1.8, label=f"{split} (smoothed)", zorder=3)
 
 
-def _smoothed(values: Sequence[float], weight: float = 0.85) -> list[float]:
-    """Return the running average that forgets by `weight` a point, without the bias of its start."""
-    average, smoothed = 0.0, []
-    for place, value in enumerate(values, start=1):
-        average = weight * average + (1 - weight) * value
-        smoothed.append(average / (1 - weight**place))
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """Return the mean over a window of some sixth of the curve, centred on each point so that nothing lags.
+
+    The window shrinks towards both ends, where there is less on one side.
+    """
+    most, smoothed = max(1, len(values) // 12), []
+    for place in range(len(values)):
+        reach = min(most, place, len(values) - 1 - place)
+        window = values[place - reach : place + reach + 1]
+        smoothed.append(sum(window) / len(window))
     return smoothed
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
@@ -65,7 +66,7 @@ def train(job: Job) -> Trained:
             Panel("rewards/accuracies", "Accuracy", "share of pairs with chosen ahead", 0.5, "chance", tied=margin),
             Panel(margin, "Margin", "reward of chosen - rejected (beta × nats)", 0.0, "reference"),
         ),
-        title=f"DPO of {job.model} on {len(pairs.train):,} pairs",
+        title=f"DPO of {Path(job.model).name} on {len(pairs.train):,} pairs",
     )
     with translated(job):
         trainer = DPOTrainer(

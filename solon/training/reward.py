@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from transformers import PrinterCallback
 from trl import RewardConfig, RewardTrainer
@@ -66,7 +67,7 @@ def train(job: Job) -> Trained:
             Panel("accuracy", "Accuracy", "share of pairs with chosen ahead", 0.5, "chance"),
             Panel("margin", "Margin", "score of chosen - rejected (nats)", 0.0, "undecided"),
         ),
-        title=f"Reward model from {job.model} on {len(pairs.train):,} pairs",
+        title=f"Reward model from {Path(job.model).name} on {len(pairs.train):,} pairs",
     )
     with translated(job):
         trainer = RewardTrainer(

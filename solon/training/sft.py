@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
@@ -55,7 +56,7 @@ def train(job: Job) -> Trained:
             Panel("mean_token_accuracy", "Token accuracy", "share of tokens guessed first"),
             Panel("entropy", "Entropy", "nats per token"),
         ),
-        title=f"SFT of {job.model} on {len(rows.train):,} rows",
+        title=f"SFT of {Path(job.model).name} on {len(rows.train):,} rows",
     )
     with translated(job):
         trainer = SFTTrainer(

@@ -1,0 +1,22 @@
+#!/bin/sh
+# The whole life at small size: prompts and a constitution in, preference data out, a trained model at the end.
+# No key, no GPU. `make quickstart` calls this after the set-up; killed and started again, it goes on where it was.
+set -eu
+cd "$(dirname "$0")"
+
+echo "== 1. answers, critiques, revisions, verdicts"
+solon run revision.yaml
+
+echo "== 2. two answers a prompt, one preferred by a principle"
+solon run preference.yaml
+
+echo "== 3. a few steps of DPO on both (far too few to change a model: this shows the way)"
+solon train dpo runs/revision-* runs/preference-* --model smollm2 --lora --output models/dpo \
+  --set max_steps=4 --set per_device_train_batch_size=2 --set gradient_accumulation_steps=1 --set max_length=384
+
+echo "== 4. two pairs, as a person reads them"
+solon pairs runs/latest -n 2
+
+echo "pairs    $PWD/runs/*/dataset"
+echo "model    $PWD/models/dpo"
+echo "Any row's whole walk:  cd $PWD && solon show 0"
