@@ -64,7 +64,8 @@ def complaints(
             # the value may also have another form, which it fitted better: something inside it is wrong instead
             if len(place) == len(loc) or place not in holders:
                 wanted.setdefault(place, {})[_WANTED[kind]] = None
-        else:
+        elif kind != "too_short" or _size(_at(tree, place)) < error["ctx"]["min_length"]:
+            # (pydantic counts only the items that are right)
             told.append((place, f"{teller.name(place)}{_sentence(error, teller.found(place))}"))
     for place, key in unknown:
         known = _keys(model, place)
@@ -164,6 +165,10 @@ def _at(tree: Any, place: Loc) -> Any:
     for part in place:
         tree = tree[part]
     return tree
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, dict | list | str) else 0
 
 
 def _holders(tree: Any, errors: Sequence[Mapping[str, Any]]) -> set[Loc]:

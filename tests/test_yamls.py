@@ -192,7 +192,7 @@ def test_every_fault_of_the_file_itself_is_told_at_once(parser: str) -> None:
     )
 
 
-@settings(max_examples=5000, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(alphabet=st.sampled_from("ab:-[]{}#&*!|>'\"%@`, \n\t?1.e~<\\"), max_size=60))
 def test_any_text_is_a_document_or_bad_input(text: str) -> None:
     """Nothing that a file can hold lets another error through."""
@@ -450,7 +450,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, min_size=1, max_size=4))
 def test_what_is_dumped_reads_back_the_same(value: dict[str, Any]) -> None:
     assert yamls.parse(yamls.dump(value), "c.yaml").value == value

@@ -123,6 +123,17 @@ def show(
 
 
 @app.command()
+def pairs(
+    run: Latest = Path("runs/latest"),
+    count: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 3,
+) -> None:
+    """Print a few pairs, chosen beside rejected."""
+    from solon.cli.pairs import print_pairs
+
+    raise typer.Exit(print_pairs(run, count))
+
+
+@app.command()
 def export(
     run: Latest = Path("runs/latest"),
     to: Annotated[

@@ -67,7 +67,7 @@ def encode_outcome(outcome: Pair | SetAside) -> bytes:
 
 def decode_outcome(row: Row, content: bytes) -> Pair | SetAside:
     """Return the outcome of `row` that `encode_outcome` wrote. Raises as `decode_row`."""
-    value = _decode(content)
+    value = dict(_decode(content))
     kind = {"pair": Pair, "set_aside": SetAside}[value.pop("kind")]
     for name, part in _PARTS.items():
         value[name] = tuple(part(**columns) for columns in value[name])

@@ -105,14 +105,25 @@ class Recorder(TrainerCallback):
                     f"saved; lower learning_rate ({args.learning_rate}), or max_grad_norm ({args.max_grad_norm})"
                 )
 
-    def metrics(self) -> dict[str, float]:
-        """Return the last value of every name: "train/loss", "test/rewards/accuracies", "total/train_runtime"."""
+    def last(self) -> dict[str, float]:
+        """Return the last value of every record's name: "train/loss", "test/rewards/accuracies", "total/epoch"."""
         return {
             f"{record['split']}/{name}": value
             for record in self.records
             for name, value in record.items()
             if name not in ("step", "split") and isinstance(value, (int, float))
         }
+
+    def ends(self) -> dict[str, float]:
+        """Return the last value of every curve, under the names that people read: "test accuracy"."""
+        found = {}
+        for split in _COLOURS:
+            for panel in self.panels:
+                for record in self.records:
+                    value = panel.value(record)
+                    if record["split"] == split and value is not None:
+                        found[f"{split} {panel.title.lower()}"] = value
+        return found
 
     def tested(self, trainer: Any) -> bool:
         """Return whether the test split was evaluated on the weights that the trainer now holds."""
@@ -198,16 +209,10 @@ def _line(axes: Any, split: str, points: list[tuple[float, float]], colour: str)
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Return the mean over a window of some sixth of the curve, centred on each point so that nothing lags.
-
-    The window shrinks towards both ends, where there is less on one side.
-    """
-    most, smoothed = max(1, len(values) // 12), []
-    for place in range(len(values)):
-        reach = min(most, place, len(values) - 1 - place)
-        window = values[place - reach : place + reach + 1]
-        smoothed.append(sum(window) / len(window))
-    return smoothed
+    """Return the mean over a window of some sixth of the curve, centred so that nothing lags; it is cut at the ends."""
+    reach = max(1, len(values) // 12)
+    windows = [values[max(0, place - reach) : place + reach + 1] for place in range(len(values))]
+    return [sum(window) / len(window) for window in windows]
 
 
 def _plain(value: Any) -> Any:

@@ -59,8 +59,8 @@ class Trained:
 
     folder:   the saved model, or LoRA adapter
     curves:   PNG; None where nothing was logged
-    records:  JSONL, one logged record a line
-    metrics:  last logged values: "train/loss", "test/rewards/accuracies", ... (TRL's names behind the split's)
+    log:      JSONL, one logged record a line, with TRL's names
+    metrics:  what the curves end at: "train loss", "test accuracy", ...
     rows:     rows trained on, after what TRL left out
     left_out: rows that did not fit into `max_length`
     steps:    optimizer steps taken
@@ -69,7 +69,7 @@ class Trained:
 
     folder: Path
     curves: Path | None
-    records: Path
+    log: Path
     metrics: dict[str, float]
     rows: int
     left_out: int

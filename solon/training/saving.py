@@ -39,7 +39,6 @@ def going_on(job: Job, trainer: Any) -> Iterator[None]:
 
 def finish(job: Job, view: View, trainer: Any, recorder: Recorder, *, left_out: int, seconds: float) -> Trained:
     """Write `solon.json` into the finished folder and return what came out. Raises StorageError."""
-    metrics = recorder.metrics()
     rows = len(view.train) - left_out
     write_note(
         job.output,
@@ -52,7 +51,7 @@ def finish(job: Job, view: View, trainer: Any, recorder: Recorder, *, left_out: 
             "rows": {"train": rows, "left_out": left_out, "test": view.test_rows},
             "steps": trainer.state.global_step,
             "seconds": round(seconds, 1),
-            "metrics": metrics,
+            "metrics": recorder.last(),
             "options": _options(job, trainer.args),
             "versions": {"solon": __version__, **{name: installed(name) for name in LIBRARIES}},
         },
@@ -66,8 +65,8 @@ def finish(job: Job, view: View, trainer: Any, recorder: Recorder, *, left_out: 
     return Trained(
         folder=job.output,
         curves=recorder.picture(),
-        records=recorder.path,
-        metrics=metrics,
+        log=recorder.path,
+        metrics=recorder.ends(),
         rows=rows,
         left_out=left_out,
         steps=trainer.state.global_step,

@@ -1,1 +1,0 @@
-from solon.rows import *  # noqa: F403
