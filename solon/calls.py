@@ -17,12 +17,14 @@ The key of a Call is `"c1:" + tagged("solon.call/1", content)`, where content ho
     attempt        int: 0, then 1, 2, ... where a stated policy asks again after an empty or cut answer
 
 What does not change the answer is not in it: row, principle, story, time limits, retries, pace. Fields at their
-empty value are left out, so that a field added later renames no old call.
+empty value are left out, so that a field added later renames no old call. `max_tokens`, `sample` and `attempt` have
+no empty value. Numbers that are equal are the same: temperature 1 is 1.0, and -0.0 is 0.0.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -30,7 +32,19 @@ from typing import Any, Literal, Protocol
 
 from solon.digests import canonical, tagged
 
-__all__ = ["Ask", "Call", "Can", "Form", "Message", "Model", "Reply", "Sampling", "Usage"]
+__all__ = [
+    "Ask",
+    "Call",
+    "Can",
+    "Form",
+    "Message",
+    "Model",
+    "Reply",
+    "Sampling",
+    "Usage",
+    "key_of",
+    "options_text",
+]
 
 Form = Literal["chat", "text"]
 Finish = Literal["stop", "length", "refusal"]
@@ -56,7 +70,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Call:
-    """One question to one model. `options` is canonical JSON text, so that a Call can be hashed."""
+    """One question to one model. `schema` and `options` are JSON texts, so that a Call can be hashed.
+
+    Both are brought into canonical form: a provider writes properties in the schema's order, so calls of one key must
+    not differ in it. Raises ValueError where they are not JSON.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -66,6 +84,12 @@ class Call:
     options: str = "{}"
     sample: int = 0
     attempt: int = 0
+
+    def __post_init__(self) -> None:
+        if self.schema is not None:
+            object.__setattr__(self, "schema", canonical(json.loads(self.schema)))
+        if self.options != "{}":
+            object.__setattr__(self, "options", canonical(json.loads(self.options)))
 
     def content(self) -> dict[str, Any]:
         """Return what the key is taken over (the table in this module's docstring)."""
@@ -78,9 +102,9 @@ class Call:
             "attempt": self.attempt,
         }
         if given.temperature is not None:
-            content["temperature"] = float(given.temperature)
+            content["temperature"] = float(given.temperature) + 0.0
         if given.top_p is not None:
-            content["top_p"] = float(given.top_p)
+            content["top_p"] = float(given.top_p) + 0.0
         if given.stop:
             content["stop"] = list(given.stop)
         if self.labels:
@@ -94,7 +118,7 @@ class Call:
     @cached_property
     def key(self) -> str:
         """Return the call's name in the ledger: "c1:" and 64 hex digits."""
-        return "c1:" + tagged("solon.call/1", self.content())
+        return key_of(self.content())
 
     def to_json(self) -> str:
         return canonical(self.content())
@@ -145,8 +169,9 @@ class Reply:
     text:      the answer without its thinking, exactly as the model wrote it (white space too)
     finish:    "stop"; "length" when it hit max_tokens; "refusal" when the provider declined or filtered
     thinking:  reasoning that came apart from the answer (`<think>` parts, reasoning fields)
-    logprobs:  one natural logarithm a label of the call, None for a label beyond what the provider shows;
-               None as a whole where the call asked for none, or the provider gives none
+    logprobs:  one natural logarithm a label of the call, None for a label beyond what the provider shows (-inf
+               and NaN, which JSON cannot say, become None too); None as a whole where the call asked for none, or
+               the provider gives none
     model:     the name that the server reports for itself
     known:     True when it came from memory; told by the ledger, never stored
     """
@@ -158,6 +183,12 @@ class Reply:
     usage: Usage = Usage()
     model: str = ""
     known: bool = field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # here and not in to_json: what is handed on first must equal what memory gives later
+        if self.logprobs is not None:
+            logs = tuple(float(log) if log is not None and math.isfinite(log) else None for log in self.logprobs)
+            object.__setattr__(self, "logprobs", logs)
 
     def to_json(self) -> str:
         content = asdict(self)
@@ -214,6 +245,14 @@ class Model(Protocol):
     async def close(self) -> None: ...
 
 
+def key_of(content: Mapping[str, Any]) -> str:
+    """Return the key of a call's content (`Call.content`, or the JSON object that `Call.to_json` wrote)."""
+    return "c1:" + tagged("solon.call/1", content)
+
+
 def options_text(options: Mapping[str, Any] | None) -> str:
-    """Return provider options as the canonical JSON that a Call carries."""
-    return canonical(dict(options or {}))
+    """Return provider options as the canonical JSON that a Call carries.
+
+    Twice, since a YAML key may be a number (`logit_bias: {50256: -100}`) and sorts otherwise than its text.
+    """
+    return canonical(json.loads(canonical(dict(options or {}))))

@@ -4,7 +4,10 @@ The canonical form is a contract (ARCHITECTURE.md, "Names"): changing it renames
 paid for, so `tests/test_digests.py` pins it to literal digests.
 
     canonical({"b": 1.0, "a": "é"})   ->  '{"a":"é","b":1.0}'
-    tagged("solon.call/1", {...})     ->  64 hex digits of sha256 over canonical([tag, value])
+    tagged("solon.call/1", {...})     ->  64 hex digits of sha256 over canonical([tag, value]) in UTF-8
+
+Text is named as it stands: no Unicode normalisation, and half a character (a lone surrogate, which the JSON of a
+prompt file may hold) has a name too, by the three bytes that `surrogatepass` writes for it.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ def canonical(value: Any) -> str:
 
 def tagged(tag: str, value: Any) -> str:
     """Return the sha256 (64 hex digits) of canonical([tag, value]): equal content under two tags has two names."""
-    return hashlib.sha256(canonical([tag, value]).encode("utf-8")).hexdigest()
+    return hashlib.sha256(canonical([tag, value]).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def uniform(*parts: str | int) -> float:
@@ -34,6 +37,6 @@ def uniform(*parts: str | int) -> float:
 
     Never 0 or 1, so that its logarithm exists.
     """
-    text = "\x1f".join(str(part) for part in parts).encode("utf-8")
+    text = "\x1f".join(str(part) for part in parts).encode("utf-8", "surrogatepass")
     bits = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 11
     return (bits + 0.5) / (1 << 53)

@@ -102,8 +102,9 @@ class Aside(SolonError):
         self.detail = detail
         super().__init__(f"{REASONS[reason]}{': ' + detail if detail else ''}")
 
-    def __reduce__(self) -> tuple[type[Aside], tuple[str, str]]:
-        return type(self), (self.reason, self.detail)
+    def __reduce__(self) -> tuple[type[Aside], tuple[str, str], dict[str, object]]:
+        # the default would call the class with the message alone
+        return type(self), (self.reason, self.detail), self.__dict__
 
 
 class CallFailed(Aside):

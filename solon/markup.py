@@ -1,4 +1,4 @@
-"""The paper's turn markup, for base models that continue documents (Bai et al. 2022, arXiv 2212.08073, App. C).
+"""The paper's turn markup, for base models that continue documents (Bai et al. 2022).
 
     \\n\\nHuman: ...\\n\\nAssistant: ...\\n\\nCritiqueRequest: ...\\n\\nCritique: ...\\n\\nRevisionRequest: ...\\n\\nRevision: ...
 

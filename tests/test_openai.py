@@ -375,6 +375,8 @@ async def failure(answer: Answer, call: Any = None, **given: Any) -> SolonError:
     ("status", "body", "words"),
     [
         (401, error("bad key"), "wants a key; name the environment variable"),
+        (400, error("API key not valid. Please pass a valid API key."), "wants a key"),
+        (400, error("No connected db.", kind="no_db_connection"), "wants a key"),
         (403, error("Country not supported"), "may not ask this .Country not supported."),
         (404, error("gone"), "no such model or address .status 404: gone.*end in /v1"),
         (404, "<html>nginx</html>", "no such model or address"),

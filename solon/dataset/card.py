@@ -73,11 +73,14 @@ class CardFacts:
     made: str = ""
 
 
-def card_text(facts: CardFacts, store: RowStore, counts: Counts, folder: str, test_fraction: float) -> str:
+def card_text(
+    facts: CardFacts, store: RowStore, counts: Counts, digests: Mapping[str, str], folder: str, test_fraction: float
+) -> str:
     """Return the README.md of an export.
 
     Args:
         counts: rows of each view and split that has a file.
+        digests: what each of these views is named by, so that no cache takes it for another.
         folder: the export folder's own name, for the examples.
     """
     quality = store.quality()
@@ -99,23 +102,24 @@ def card_text(facts: CardFacts, store: RowStore, counts: Counts, folder: str, te
         aside=_aside(store.tally()),
         labels=_table(("what", "measured"), _labels(quality, store)),
         views=_views(counts),
-        split=f"{test_fraction:.0%} of the prompts are held out as `test`, by the hash of the prompt"
+        split=f"{100 * test_fraction:g}% of the prompts are held out as `test`, by the hash of the prompt"
         if test_fraction
         else "Nothing is held out",
         cost=_cost(facts.spend),
-        folder=folder,
+        examples=_examples(counts, folder),
         reproduce=facts.reproduce,
         licence_note=f"\n\n{facts.licence_note}" if facts.licence_note else "",
     )
-    return f"---\n{_front_matter(facts.name, counts)}---\n\n{body}"
+    return f"---\n{_front_matter(facts.name, counts, digests)}---\n\n{body}"
 
 
-def _front_matter(name: str, counts: Counts) -> str:
+def _front_matter(name: str, counts: Counts, digests: Mapping[str, str]) -> str:
     from huggingface_hub import DatasetCardData
 
     configs = [
         {
             "config_name": view,
+            "description": f"{_PURPOSE[view]} (content {digests[view]})",
             "data_files": [{"split": split, "path": f"data/{view}/{split}.parquet"} for split in splits],
             **({"default": True} if view == "preference" else {}),
         }
@@ -203,6 +207,16 @@ def _views(counts: Counts) -> str:
     return _table(("view", "train", "test", "for"), rows) if rows else "There are no rows yet, so there are no files."
 
 
+def _examples(counts: Counts, folder: str) -> str:
+    lines = [
+        f"trl {command} --dataset_name {folder} --dataset_config {view} --model_name_or_path MODEL --output_dir OUT"
+        for command, view in (("dpo", "preference"), ("reward", "reward"), ("sft", "sft"), ("kto", "kto"))
+        if view in counts
+    ]
+    load = _LOAD.format(folder=folder, view=next(iter(counts))) if counts else ""
+    return load + ("```\n" + "\n".join(lines) + "\n```\n\n" if lines else "")
+
+
 def _cost(spend: Spend | None) -> str:
     if spend is None:
         return "Not recorded."
@@ -223,6 +237,15 @@ _PURPOSE = {
     "pairs": "the canonical table: every pair with its drafts, critiques, votes and calls",
     "set_aside": "rows that ended without a pair, why, and what there was of them",
 }
+
+_LOAD = """\
+```python
+from datasets import load_dataset
+
+rows = load_dataset("{folder}", "{view}")
+```
+
+"""
 
 _BODY = """\
 {mark}
@@ -247,7 +270,7 @@ training models that compete with theirs): read them before you train or publish
 
 {counts}
 
-Prompts: {prompts}. They may be harmful by design, and so may be the rejected answers; no person has read them all.
+Prompts: {prompts}. They may be harmful by design, and so may the rejected answers.
 
 ### Set aside
 
@@ -268,18 +291,7 @@ prefers by this constitution, no more.
 
 {split}. A view or a split without rows has no file.
 
-```python
-from datasets import load_dataset
-
-pairs = load_dataset("{folder}", "preference", split="train")
-```
-
-```
-trl dpo --dataset_name {folder} --model_name_or_path MODEL --output_dir OUT
-trl sft --dataset_name {folder} --dataset_config sft --model_name_or_path MODEL --output_dir OUT
-```
-
-## How it was made
+{examples}## How it was made
 
 Solon {solon}{made}, plan `{plan}`, seed {seed}. The same again, with every answered call from the ledger:
 

@@ -28,7 +28,7 @@ def _encode(value: Any) -> bytes:
 
 
 def _decode(content: bytes) -> Any:
-    return json.loads(content.decode("utf-8", "surrogatepass"))
+    return json.loads(bytes(content).decode("utf-8", "surrogatepass"))
 
 
 def encode_row(prompt: Prompt, draws: Iterable[Draw]) -> bytes:

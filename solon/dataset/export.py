@@ -7,12 +7,17 @@ in the plan's order and hold nothing that differs between equal runs, so equal r
 split without rows has no file and is not in the YAML: `datasets` (5.2) refuses an empty split wherever it stands,
 and takes the whole view down with it.
 
+`datasets` keeps what it has loaded, under the folder's own name and a hash of the YAML's configurations, and looks
+at no path, time or content of the data files: two runs' folders of one name would be one dataset to it, and so
+would an export before and after more rows. Each view's description in the YAML names its content for that reason.
+
 Everything is written beside the folder and renamed into its place at the end: after a full disk or a kill there is
 the export from before, or none, never half of one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from contextlib import ExitStack
@@ -95,7 +100,8 @@ def export(store: RowStore, folder: Path, spec: ExportSpec, card: CardFacts) -> 
                 shutil.rmtree(left)
         fresh.mkdir()
         counts = _write_views(store, fresh / "data", spec)
-        text = card_text(card, store, counts, folder.name, spec.test_fraction)
+        digests = {view: _digest(fresh / "data" / view) for view in counts}
+        text = card_text(card, store, counts, digests, folder.name, spec.test_fraction)
         (fresh / "README.md").write_text(text, encoding="utf-8")
         _swap(fresh, folder, old)
     except OSError as error:
@@ -104,6 +110,17 @@ def export(store: RowStore, folder: Path, spec: ExportSpec, card: CardFacts) -> 
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return Exported(folder, counts)
+
+
+def _digest(folder: Path) -> str:
+    """Return a name for the content of a view: 16 hex digits over its files."""
+    content = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        content.update(f"{file.name}\n{file.stat().st_size}\n".encode())
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                content.update(chunk)
+    return content.hexdigest()[:16]
 
 
 def _check_replaceable(folder: Path) -> None:

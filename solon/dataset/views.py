@@ -86,7 +86,7 @@ class Views:
 
     def rest(self) -> Iterator[tuple[str, Columns]]:
         """Yield what was held back, after the split's last outcome."""
-        if self._held is not None:
+        if self._held is not None and "kto" in self._wanted:
             yield "kto", self._held
 
     def _pair(self, pair: Pair) -> Iterator[tuple[str, Columns]]:

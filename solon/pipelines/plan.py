@@ -1,34 +1,43 @@
 """The plan: every row with its dice thrown, and a name that holds all that decides the data. It costs nothing.
 
-    plan = make_plan(recipe, base, cast)
-    survey = await take_survey(plan, store, cast)      # known, certainly new, at most new
+    async with planning(recipe, base, cast) as plan:
+        survey = await take_survey(plan, dry_cast)      # known, certainly new, at most new
 
 A plan is named by its rows with the wordings that they drew, the story, and the cast's identities, sampling and
-templates. Not in the name: budget, pace, window, where to write. So a changed judge is another plan, and a
-finished row of one is never taken for a row of the other, while the calls that both share come from memory.
+templates. Not in the name: pace, window, prices, how and where the data is written. So a changed judge is another
+plan, and a finished row of one is never taken for a row of the other, while the calls that both share come from
+memory.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from solon.calls import Call, Reply, Usage
-from solon.cast import Cast
+from solon.cast import Cast, Player
 from solon.constitution import Constitution
 from solon.dataset import RowStore, read_prompts
 from solon.digests import canonical, tagged
-from solon.errors import BadInput
+from solon.errors import BadInput, StorageError
 from solon.pipelines.recipe import Recipe
+from solon.pipelines.revision import worked_examples
 from solon.pipelines.story import Story
 from solon.rows import Asked, Draw, Prompt, SetAside
 
-__all__ = ["Plan", "StepCount", "Survey", "make_plan", "planning", "take_survey"]
+__all__ = ["Dice", "Plan", "StepCount", "Survey", "make_plan", "planning", "take_survey"]
+
+ABANDONED_SECONDS = 86_400.0
+"""A half-made plan that nobody wrote to for a day was left by a killed process."""
+TURN = 256
+"""Rows after which a long planning lets an interrupt through."""
 
 
 @dataclass(frozen=True)
@@ -47,52 +56,67 @@ class Plan:
         return f"{self.recipe.name}-{self.name}"
 
 
-@contextmanager
-def planning(recipe: Recipe, base: Path, cast: Cast) -> Iterator[Plan]:
+@asynccontextmanager
+async def planning(recipe: Recipe, base: Path, cast: Cast) -> AsyncIterator[Plan]:
     """Make the plan in a file of its own under `runs`; whoever keeps it moves that file, else it is thrown away."""
     constitution = recipe.constitution_object(base)
-    folder = base / recipe.runs
+    folder = base / Path(recipe.runs).expanduser()
     path = folder / f".planning-{os.getpid()}.db"
-    path.unlink(missing_ok=True)
     try:
-        yield make_plan(recipe, constitution, base, cast, path)
+        _throw_away(path)
+        for left in folder.glob(".planning-*.db"):
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                _throw_away(left)
+    except OSError as problem:
+        raise StorageError(f"{folder}: {problem.strerror or problem}; check the path and its rights") from problem
+    try:
+        plan = await make_plan(recipe, constitution, base, cast, path)
+        try:
+            yield plan
+        finally:
+            plan.store.close()
     finally:
-        for leftover in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
-            leftover.unlink(missing_ok=True)
+        _throw_away(path)
 
 
-def make_plan(recipe: Recipe, constitution: Constitution, base: Path, cast: Cast, path: Path) -> Plan:
+def _throw_away(path: Path) -> None:
+    for end in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
+async def make_plan(recipe: Recipe, constitution: Constitution, base: Path, cast: Cast, path: Path) -> Plan:
     """Throw all dice for all prompts, write the rows to a new store at `path`, and name the plan.
 
     Raises BadInput for prompts that cannot be read, or that no principle applies to.
     """
-    story = recipe.story.story(constitution, recipe.judging)
+    dice = Dice(recipe, constitution)
     # bad words about the judge are said now, not when the first row reaches it
-    story.steps(cast)
-    digest = hashlib.sha256(canonical(["solon.plan/1", _deciding(recipe, story, cast)]).encode())
-    dice = _Dice(recipe.seed, constitution, story, distinct=getattr(recipe.story, "distinct", False))
-    store = RowStore.create(path)
-    with store:
-        for prompt in read_prompts(recipe.prompts, base):
+    deciding = _deciding(recipe, constitution, dice.story, cast)
+    digest = hashlib.sha256(canonical(["solon.plan/1", deciding]).encode())
+    with RowStore.create(path) as store:
+        for place, prompt in enumerate(read_prompts(recipe.prompts, base)):
             draws = dice.throw(prompt)
             if store.add(prompt, draws):
-                digest.update(canonical([prompt.id, [[draw.step, draw.digest] for draw in draws]]).encode())
-        if not store.planned:
-            raise BadInput(f"{recipe.prompts.source}: no prompts in it; give at least one")
-    return Plan(digest.hexdigest()[:12], recipe, constitution, story, RowStore.open(path))
+                drawn = [[draw.step, draw.principle, draw.digest] for draw in draws]
+                digest.update(canonical([prompt.id, list(prompt.tags), drawn]).encode())
+            if place % TURN == 0:
+                await asyncio.sleep(0)
+    return Plan(digest.hexdigest()[:12], recipe, constitution, dice.story, RowStore.open(path))
 
 
-class _Dice:
+class Dice:
     """Draws the principle of each step of each row: weighted rendezvous hashing, each step for itself."""
 
-    def __init__(self, seed: int, constitution: Constitution, story: Story, *, distinct: bool) -> None:
-        self.seed = seed
+    def __init__(self, recipe: Recipe, constitution: Constitution) -> None:
+        self.seed = recipe.seed
         self.constitution = constitution
-        self.steps = story.draws()
-        self.distinct = distinct
+        self.story = recipe.story.story(constitution, recipe.judging)
+        self.steps = self.story.draws()
+        self.distinct = getattr(recipe.story, "distinct", False)
         self._digests: dict[tuple[str, tuple[str, ...]], str] = {}
 
     def throw(self, prompt: Prompt) -> list[Draw]:
+        """Return what a row of this prompt meets. Raises BadInput where no principle applies."""
         draws: list[Draw] = []
         for step, roles in self.steps:
             met = {draw.principle for draw in draws} if self.distinct and step != "judge" else set()
@@ -109,10 +133,10 @@ class _Dice:
         return known
 
 
-def _deciding(recipe: Recipe, story: Story, cast: Cast) -> dict[str, object]:
+def _deciding(recipe: Recipe, constitution: Constitution, story: Story, cast: Cast) -> dict[str, object]:
     """Return what decides the data beside the rows."""
     players = [player for player in cast.players() if player.role in recipe.roles()]
-    return {
+    deciding: dict[str, object] = {
         "story": story.digest(),
         "judged_by": [step for step, _ in story.steps(cast)],
         "verdict": recipe.judging.source(cast.judge.can, cast.judge.form, cast.judge.name),
@@ -122,6 +146,19 @@ def _deciding(recipe: Recipe, story: Story, cast: Cast) -> dict[str, object]:
             for player in players
         ],
     }  # fmt: skip
+    if examples := _examples(recipe, constitution, players):
+        deciding["examples"] = examples
+    return deciding
+
+
+def _examples(recipe: Recipe, constitution: Constitution, players: Iterable[Player]) -> str:
+    """Return a digest of the worked examples that critic and reviser are shown, "" where they see none."""
+    shots = getattr(recipe.story, "shots", None)
+    forms = {player.form for player in players if player.role in ("critic", "reviser")}
+    # the same rule as the story's: all of them for base models, none for chat models, unless the recipe says
+    most = shots if shots is not None else (None if "text" in forms else 0)
+    shown = [asdict(shot) for shot in worked_examples(constitution)[:most]] if forms else []
+    return tagged("solon.examples/1", shown)[:16] if shown else ""
 
 
 _Walked = dict[Asked, tuple[Call, Reply | None]]
@@ -140,7 +177,11 @@ class StepCount:
 
 @dataclass
 class Survey:
-    """What a walk of the plan would ask. What follows a changed answer cannot be known before it is asked."""
+    """What a walk of the plan would ask. What follows a changed answer cannot be known before it is asked.
+
+    rows:     rows of the plan, or of its first `limit`
+    finished: rows among them that a run would not walk again
+    """
 
     rows: int = 0
     finished: int = 0
@@ -160,38 +201,56 @@ class Survey:
         return sum(step.at_most for step in self.steps.values())
 
 
-async def take_survey(plan: Plan, cast: Cast, *, limit: int | None = None) -> Survey:
+async def take_survey(
+    plan: Plan, cast: Cast, *, limit: int | None = None, walked: RowStore | None = None, failed: Iterable[str] = ()
+) -> Survey:
     """Walk every row of the plan's first `limit` from memory alone, and count by step.
 
-    `cast` must stand in front of memory with nothing behind it (a Workshop opened `offline`). A row is walked as
-    far as it is known; the calls at which it stops are certainly new; the steps after them are new at most, each
-    once and again as often as its player's `again` allows.
+    `cast` must stand in front of memory with nothing behind it. A row is walked as far as it is known; the calls at
+    which it stops are certainly new, each key once; the steps after them are new at most, each once and again as
+    often as its player's `again` allows. Of rows that are finished in `walked`, the store of an earlier run, only
+    what is known is counted; rows set aside for one of `failed` are walked again, and are not finished.
     """
     steps = plan.story.steps(cast)
     survey = Survey(roles=dict(steps), steps={step: StepCount() for step, _ in steps})
     again = {player.role: player.again for player in cast.players()}
+    failed = frozenset(failed)
+    new: set[int] = set()
     for row in plan.store.rows(limit, unfinished=False):
         survey.rows += 1
+        before = walked.outcome(row) if walked else None
+        finished = before is not None and not (isinstance(before, SetAside) and before.reason in failed)
+        survey.finished += finished
         # one entry a question: its reply, or None where memory has none
-        walked: _Walked = {}
+        asked_of_row: _Walked = {}
 
-        def listen(asked: Asked, call: Call, reply: Reply | None, walked: _Walked = walked) -> None:
-            walked[asked] = (call, reply)
+        def listen(asked: Asked, call: Call, reply: Reply | None, entries: _Walked = asked_of_row) -> None:
+            entries[asked] = (call, reply)
 
         outcome = await plan.story(row, cast.listening(listen))
         reached: Counter[str] = Counter()
-        for asked, (call, reply) in walked.items():
+        for asked, (call, reply) in asked_of_row.items():
             count = survey.steps[asked.step]
             reached[asked.step] += 1
             if reply is not None:
                 count.known += 1
                 count.known_usage += reply.usage
-                continue
-            count.certain += 1
-            count.certain_chars += sum(len(message.content) for message in call.messages)
-            # its answer may be empty or cut, and be asked again
-            count.at_most += 1 + max(again[asked.role] + 1 - reached[asked.step], 0)
-        if isinstance(outcome, SetAside) and outcome.reason == "not_known":
+            elif not finished:
+                _count_new(count, call, new, again=max(again[asked.role] + 1 - reached[asked.step], 0))
+        if not finished and isinstance(outcome, SetAside) and outcome.reason == "not_known":
             for step, role in steps:
                 survey.steps[step].at_most += 0 if reached[step] else 1 + again[role]
+        if survey.rows % TURN == 0:
+            await asyncio.sleep(0)
     return survey
+
+
+def _count_new(count: StepCount, call: Call, new: set[int], *, again: int) -> None:
+    """Count a call that memory does not know; its answer may be empty or cut, and be asked `again` times more."""
+    short_key = int(call.key[3:19], 16)  # 8 bytes a call, so that a large plan fits into memory
+    if short_key in new:
+        return  # two rows put the same question: it is asked once
+    new.add(short_key)
+    count.certain += 1
+    count.certain_chars += sum(len(message.content) for message in call.messages)
+    count.at_most += 1 + again

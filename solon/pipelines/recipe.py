@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from solon import yamls
-from solon.calls import Sampling
+from solon.calls import Sampling, options_text
 from solon.cast import ROLES
 from solon.constitution import Constitution, load
 from solon.dataset.export import ExportSpec
@@ -32,7 +32,7 @@ from solon.pipelines.preference import Preference
 from solon.pipelines.revision import Revision
 from solon.pipelines.story import Story
 
-__all__ = ["CastSpec", "PreferenceSpec", "Recipe", "RevisionSpec", "RoleSpec", "read_recipe"]
+__all__ = ["CastSpec", "PreferenceSpec", "Recipe", "RevisionSpec", "RoleSpec", "find_recipe", "read_recipe"]
 
 
 class _Page(BaseModel):
@@ -186,29 +186,49 @@ class Recipe(_Page):
         return constitution
 
 
+def find_recipe(path: str | Path) -> Path:
+    """Return the recipe's file: `path` itself, or the recipe.yaml of a folder.
+
+    Raises BadInput for the copy in a run folder: its relative paths start somewhere else.
+    """
+    path = Path(path)
+    file = path / "recipe.yaml" if path.is_dir() and (path / "recipe.yaml").is_file() else path
+    if (file.parent / "run.json").is_file():
+        raise BadInput(f"{file}: this is the copy that a run keeps; give the recipe that it was made from")
+    return file
+
+
 def read_recipe(path: str | Path) -> Recipe:
     """Return the recipe at `path`, every mistake reported at once as `file:line: ...` (BadInput)."""
-    path = Path(path)
+    path = find_recipe(path)
     document = yamls.read(path)
     recipe = yamls.build(Recipe, document)
     if problems := list(_whole_page(recipe, document)):
         raise BadInput(problems)
-    if not recipe.name:
-        try:
-            return Recipe.model_validate({**recipe.model_dump(exclude_unset=True), "name": path.stem})
-        except ValueError as problem:
-            raise BadInput(f"{path}: a file name that names no folder; add `name:` to the recipe") from problem
-    return recipe
+    if recipe.name:
+        return recipe
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:64]
+    if not name:
+        raise BadInput(f"{path}: this file's name makes no name for a folder; add `name: ...` to the recipe")
+    return recipe.model_copy(update={"name": name})
 
 
 def _whole_page(recipe: Recipe, document: yamls.Document) -> Iterator[str]:
     """Yield what no field can see alone."""
     if recipe.story.kind == "preference" and recipe.role("responder").temperature == 0:
         yield document.problem(
-            ("cast",),
+            ("cast", "responder", "temperature"),
             "the responder's temperature is 0, so that all candidates would be the same text; give it a higher one",
         )
     for role in recipe.roles():
         spec = recipe.role(role)
+        place = ("cast", role, "system") if getattr(recipe.cast, role).system else ("cast", "everyone", "system")
         if spec.system and spec.model and spec.model.form == "text":
-            yield document.problem(("cast", role), f"{role}: a base model (form: text) takes no system prompt")
+            yield document.problem(place, f"the {role} is a base model (form: text), which takes no system prompt")
+    places: list[tuple[str, ...]] = [("model",), *(("cast", who, "model") for who in CastSpec.model_fields)]
+    for place in places:
+        spec_there = recipe.model if place == ("model",) else getattr(recipe.cast, place[1]).model
+        try:
+            options_text(spec_there.options if spec_there else None)
+        except (TypeError, ValueError) as error:
+            yield document.problem((*place, "options"), f"'options' cannot be sent as JSON ({error}); change the value")

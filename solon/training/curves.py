@@ -67,6 +67,7 @@ class Recorder(TrainerCallback):
         self.title = title
         self.records: list[dict[str, Any]] = []
         self.path = job.output / JSONL
+        self.picture: Path | None = None
         self._file: TextIO | None = None
 
     def __enter__(self) -> Recorder:
@@ -76,7 +77,8 @@ class Recorder(TrainerCallback):
         if self._file is not None:
             self._file.close()
             self._file = None
-        self.picture()
+        if any(record["split"] != "total" for record in self.records):
+            self.picture = draw(self.records, self.panels, self.title, self.path.with_name(PNG))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Open the records' file; after a resume, keep what was logged up to the checkpoint."""
@@ -131,12 +133,6 @@ class Recorder(TrainerCallback):
         seen = any(record["split"] == "test" and record["step"] == last for record in self.records)
         return seen and not trainer.args.load_best_model_at_end
 
-    def picture(self) -> Path | None:
-        """Draw what was logged, and return the PNG; None where nothing was."""
-        if not any(record["split"] != "total" for record in self.records):
-            return None
-        return draw(self.records, self.panels, self.title, self.path.with_name(PNG))
-
     def _write(self, record: dict[str, Any]) -> None:
         if self._file is not None:
             plain = {name: _plain(value) for name, value in record.items()}
@@ -157,8 +153,11 @@ def draw(records: Sequence[dict[str, Any]], panels: Sequence[Panel], title: str,
     from matplotlib.ticker import MaxNLocator
 
     shown = [panel for panel in panels if any(panel.value(record) is not None for record in records)]
-    figure = Figure(figsize=(4.2 * len(shown) + 0.3, 3.9), dpi=160, facecolor="white", layout="constrained")
+    width, height = 4.3 * max(1, len(shown)), 3.9
+    figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
     FigureCanvasAgg(figure)
+    # inches around and between the panels; matplotlib's own layouts would draw everything twice to find them
+    figure.subplots_adjust(0.75 / width, 0.6 / height, 1 - 0.15 / width, 1 - 0.72 / height, wspace=0.28)
     for panel, axes in zip(shown, figure.subplots(1, len(shown), squeeze=False)[0], strict=True):
         if panel.level is not None:
             axes.axhline(panel.level, color=_GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
@@ -191,7 +190,7 @@ def draw(records: Sequence[dict[str, Any]], panels: Sequence[Panel], title: str,
         if panel.unit.startswith("share"):
             axes.set_ylim(-0.04, 1.04)
     figure.axes[0].legend(frameon=False, fontsize=8.5, labelcolor=_DARK)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=_DARK)
+    figure.suptitle(title, fontsize=10, x=0.12 / width, y=1 - 0.12 / height, ha="left", va="top", color=_DARK)
     figure.savefig(path)
     return path
 

@@ -46,13 +46,11 @@ def translated(job: Job) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise BadInput(_out_of_memory(job)) from error
-    except OSError as error:
-        if error.errno in _FULL:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
             raise StorageError(
                 f"{job.output}: cannot be written ({error.strerror}); free some space, or choose another --output"
             ) from error
-        raise BadInput(_refused(job, error)) from error
-    except (ArithmeticError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # torch.OutOfMemoryError is a RuntimeError, and so is a CPU allocator that gives up
         memory = "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower()
         raise BadInput(_out_of_memory(job) if memory else _refused(job, error)) from error

@@ -64,7 +64,7 @@ def finish(job: Job, view: View, trainer: Any, recorder: Recorder, *, left_out: 
         )
     return Trained(
         folder=job.output,
-        curves=recorder.picture(),
+        curves=recorder.picture,
         log=recorder.path,
         metrics=recorder.ends(),
         rows=rows,

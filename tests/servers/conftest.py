@@ -34,10 +34,14 @@ LITELLM_KEY = "sk-loopback-only-7f3a9c51d2e84b60"
 """Not a secret: the proxy refuses to start without a long key, and listens on loopback only."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.servers)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what lies in this folder, and leave it out unless it is asked for with `-m servers`."""
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in here:
+        item.add_marker(pytest.mark.servers)
+    if "servers" not in config.getoption("-m", default=""):
+        config.hook.pytest_deselected(items=here)
+        items[:] = [item for item in items if item not in here]
 
 
 def free_port() -> int:
@@ -122,13 +126,15 @@ def weights(gguf: Path, request: pytest.FixtureRequest) -> Path:
     assert request.config.cache is not None
     folder = request.config.cache.mkdir("smollm2") / NAME
     if not (folder / "config.json").exists():
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+        unfinished = folder.with_suffix(".unfinished")
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer.save_pretrained(folder)
-        model.save_pretrained(folder)
+        tokenizer.save_pretrained(unfinished)
+        plain = GgufConfig(dequantize=True)  # blocks of a GGUF cannot be saved as safetensors
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, quantization_config=plain)
+        model.save_pretrained(unfinished)
+        unfinished.rename(folder)
     return folder
 
 
