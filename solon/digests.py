@@ -33,10 +33,10 @@ def tagged(tag: str, value: Any) -> str:
 
 
 def uniform(*parts: str | int) -> float:
-    """Return a number in the open interval (0, 1), decided by `parts` alone: 53 bits of blake2b.
+    """Return a number in the open interval (0, 1), decided by `parts` alone: 52 bits of blake2b.
 
-    Never 0 or 1, so that its logarithm exists.
+    Never 0 or 1, so that its logarithm exists and is not 0: with 53 bits the greatest number would round to 1.
     """
     text = "\x1f".join(str(part) for part in parts).encode("utf-8", "surrogatepass")
-    bits = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 11
-    return (bits + 0.5) / (1 << 53)
+    bits = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 12
+    return (bits + 0.5) / (1 << 52)
