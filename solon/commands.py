@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from solon.calls import Message, Sampling
+from solon import yamls
+from solon.calls import Message, Usage
 from solon.cast import ROLES
-from solon.constitution import load
-from solon.dataset import Quality
-from solon.errors import BadInput, SolonError
+from solon.constitution import Constitution, load
+from solon.dataset import Quality, read_prompts
+from solon.errors import BadInput, SolonError, StorageError
 from solon.ledger import Entry, Ledger, Merged
 from solon.pipelines.export import export_run
-from solon.pipelines.plan import Survey, planning, take_survey
-from solon.pipelines.recipe import Recipe, read_recipe
-from solon.pipelines.run import Progress, RunFolder, walk
-from solon.rows import Pair, Row, SetAside
-from solon.workshop import Workshop, dollars_for
+from solon.pipelines.plan import Dice, Survey, planning, take_survey
+from solon.pipelines.recipe import Recipe, find_recipe, read_recipe
+from solon.pipelines.run import FAILED, Progress, RunFolder, walk
+from solon.rows import Pair, Prompt, Row, SetAside
+from solon.workshop import Estimate, Workshop, estimate
 
 __all__ = [
     "Ability",
@@ -44,13 +46,24 @@ __all__ = [
 
 GRACE_SECONDS = 20.0
 """How long an interrupted run waits for calls in flight: they are paid for, so they are written down."""
+HALT_GRACE_SECONDS = 5.0
+"""The same where a model said that no later call can fare better: others may still be answering."""
+NOTE_SECONDS = 5.0
+"""How often a run writes down what it asked and spent."""
+MOST_PROBLEMS = 20
 
 Teller = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What `solon plan` knows: the survey, and what the new calls may cost, in tokens and dollars a role."""
+    """What `solon plan` knows: the survey, and what the new calls may come to.
+
+    exists:     a run folder of this plan is there
+    known_usage: tokens of the known calls
+    certain, at_most: tokens and dollars of the calls that are certainly new, and of all that may be
+    names:      what people call each role's model
+    """
 
     recipe: Recipe
     name: str
@@ -58,14 +71,15 @@ class Planned:
     exists: bool
     duplicates: int
     survey: Survey
-    certain_dollars: float | None
-    at_most_dollars: float | None
+    known_usage: Usage
+    certain: Estimate
+    at_most: Estimate
     names: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Done:
-    """What `solon run` did."""
+    """What `solon run` did. `reasons` and `pairs` count over all walks, `progress` and `dollars` over this one."""
 
     folder: RunFolder
     progress: Progress
@@ -79,29 +93,24 @@ class Done:
 
 
 async def plan_recipe(path: str | Path, *, limit: int | None = None) -> Planned:
-    """Return what a run of this recipe would ask, from memory alone; pays for nothing but a judge's first probe."""
-    path = Path(path)
+    """Return what a run of this recipe would ask, from memory alone; asks nothing but a judge's first probe."""
+    path = find_recipe(path)
     recipe, base = read_recipe(path), path.parent
-    async with Workshop(recipe, base) as shop:
-        cast = await shop.cast()
+    async with Workshop(recipe, base, planning=True) as shop:
         dry = await shop.dry_cast()
-        with planning(recipe, base, cast) as plan:
-            folder = base / recipe.runs / plan.folder
+        async with planning(recipe, base, dry) as plan:
+            folder = _runs(recipe, base) / plan.folder
             exists = (folder / "run.json").is_file()
-            survey = await take_survey(plan, dry, limit=limit)
+            with RunFolder.open(folder).store(read_only=True) if exists else nullcontext() as walked:
+                survey = await take_survey(plan, dry, limit=limit, walked=walked, failed=FAILED)
             duplicates = plan.store.duplicates
-            plan.store.close()
-        if exists:
-            with RunFolder.open(folder).store(read_only=True) as store:
-                survey.finished = store.finished
-        costs = [
-            dollars_for(shop.price(survey.roles[step]), count, recipe.sampling(survey.roles[step]).max_tokens)
-            for step, count in survey.steps.items()
-        ]
-    certain = None if any(cost is None for cost in costs) else sum(cost[0] for cost in costs if cost)
-    at_most = None if any(cost is None for cost in costs) else sum(cost[1] for cost in costs if cost)
-    names = {player.role: player.name for player in cast.players() if player.role in recipe.roles()}
-    return Planned(recipe, plan.name, folder, exists, duplicates, survey, certain, at_most, names)
+        certain, at_most, known_usage = Estimate(), Estimate(), Usage()
+        for step, count in survey.steps.items():
+            role = survey.roles[step]
+            sure, most = estimate(shop.price(role), count, recipe.sampling(role).max_tokens)
+            certain, at_most, known_usage = certain + sure, at_most + most, known_usage + count.known_usage
+    names = {player.role: player.name for player in dry.players() if player.role in recipe.roles()}
+    return Planned(recipe, plan.name, folder, exists, duplicates, survey, known_usage, certain, at_most, names)
 
 
 async def run_recipe(
@@ -116,59 +125,81 @@ async def run_recipe(
 ) -> Done:
     """Walk a recipe's plan to its end (or its first `limit` rows, or until `stop`), and export the dataset.
 
-    offline: ask nobody; rows that memory cannot finish stay unfinished
+    offline: ask nobody; rows that memory cannot finish stay as they are
     refresh: ask every call anew once, though memory knows it
     ready:   told of the run folder and the number of planned rows before the first call
     """
-    path = Path(path)
+    if offline and refresh:
+        raise BadInput("offline asks nobody and refresh asks everything anew; give one of them")
+    path = find_recipe(path)
     recipe, base = read_recipe(path), path.parent
-    shop = Workshop(recipe, base, offline=offline, refresh=refresh)
-    async with shop:
+    async with Workshop(recipe, base, offline=offline, refresh=refresh) as shop:
         cast = await shop.cast()
-        with planning(recipe, base, cast) as plan:
-            folder = RunFolder.settle(
-                plan,
-                base / recipe.runs,
-                path.read_text(encoding="utf-8"),
-                base=base,
-                ledger=shop.ledger_path,
-                cast=cast,
-            )
-        started, noted = time.time(), 0.0
-        with folder.locked(), folder.store() as store:
-            folder.make_latest()
-            ready(folder, store.planned)
-            if refresh:
-                store.reopen(None)
-
-            def note(progress: Progress) -> None:
-                nonlocal noted
-                tell(progress)
-                if time.monotonic() - noted > 5:
-                    noted = time.monotonic()
+        async with planning(recipe, base, cast) as plan:
+            settled = RunFolder.settled(plan, _runs(recipe, base), path, ledger=shop.ledger_path, cast=cast)
+            with settled as folder, folder.store() as store:
+                folder.make_latest()
+                if refresh:
+                    store.reopen(None)
+                ready(folder, store.planned)
+                started = time.time()
+                progress = Progress()
+                teller = _noting(folder, shop, started, tell)
+                again = () if offline else FAILED
+                grace = HALT_GRACE_SECONDS
+                try:
+                    await walk(plan, store, cast, progress=progress, limit=limit, again=again, stop=stop, tell=teller)
+                    grace = GRACE_SECONDS
+                finally:
+                    await shop.close(grace=grace)
+                    _settle_counts(progress, shop)
                     folder.note(progress, started=started, spent=shop.spent())
+                views = {} if progress.interrupted else export_run(folder, store)
+                return Done(
+                    folder, progress, store.planned, store.duplicates, store.pairs, store.tally(), store.quality(),
+                    shop.spent(), views,
+                )  # fmt: skip
 
-            progress = Progress()
-            try:
-                progress = await walk(plan, store, cast, limit=limit, stop=stop, tell=note)
-            finally:
-                await shop.ledger.close(grace=GRACE_SECONDS if progress.interrupted else 0.0)
-                folder.note(progress, started=started, spent=shop.spent())
-            views = {} if progress.interrupted else export_run(folder, store)
-            return Done(
-                folder, progress, store.planned, store.duplicates, store.pairs, store.tally(), store.quality(),
-                shop.spent(), views,
-            )  # fmt: skip
+
+def _runs(recipe: Recipe, base: Path) -> Path:
+    return base / Path(recipe.runs).expanduser()
+
+
+def _noting(folder: RunFolder, shop: Workshop, started: float, tell: Teller) -> Teller:
+    """Return `tell`, which also writes down every few seconds what was spent: a kill leaves no time for it."""
+    noted = time.monotonic()
+
+    def note(progress: Progress) -> None:
+        nonlocal noted
+        tell(progress)
+        if time.monotonic() - noted > NOTE_SECONDS:
+            noted = time.monotonic()
+            folder.note(progress, started=started, spent=shop.spent())
+
+    return note
+
+
+def _settle_counts(progress: Progress, shop: Workshop) -> None:
+    """Count what the doors saw: calls in flight at an interrupt are paid for though their rows were dropped."""
+    tally = shop.tally
+    progress.known, progress.asked, progress.failed = tally.known + tally.shared, tally.asked, tally.failed
+    progress.usage = tally.asked_usage
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One row's walk: the row, what became of it (None: nothing yet), and the calls that it asked."""
+    """One row's walk.
+
+    outcome: what became of it, None while it is unfinished
+    calls:   (step, role, what the ledger remembers of the call or None)
+    problem: why the ledger could not be read, or ""
+    """
 
     row: Row
     outcome: Pair | SetAside | None
     calls: list[tuple[str, str, Entry | None]]
     folder: RunFolder
+    problem: str = ""
 
 
 def show_row(run: str | Path, wanted: str) -> Shown:
@@ -178,96 +209,127 @@ def show_row(run: str | Path, wanted: str) -> Shown:
     """
     folder = RunFolder.open(Path(run))
     with folder.store(read_only=True) as store:
-        row = store.row(int(wanted) if wanted.isdigit() and len(wanted) < 10 else wanted)
+        row = store.row(wanted)
         outcome = store.outcome(row)
-    calls: list[tuple[str, str, Entry | None]] = []
-    if outcome is not None:
+    shown = Shown(row, outcome, [], folder)
+    if outcome is None:
+        return shown
+    unknown: list[tuple[str, str, Entry | None]] = [(asked.step, asked.role, None) for asked in outcome.asked]
+    if not folder.ledger.is_file():
+        return replace(shown, calls=unknown, problem=f"{folder.ledger}: the ledger is not there")
+    try:
         ledger = Ledger.open(folder.ledger)
-        try:
-            calls = [(asked.step, asked.role, ledger.entry(asked.key)) for asked in outcome.asked]
-        finally:
-            asyncio.run(ledger.close())
-    return Shown(row, outcome, calls, folder)
+    except StorageError as problem:
+        return replace(shown, calls=unknown, problem=str(problem))
+    try:
+        return replace(shown, calls=[(asked.step, asked.role, ledger.entry(asked.key)) for asked in outcome.asked])
+    finally:
+        asyncio.run(ledger.close())
 
 
 def check_page(path: str | Path) -> str:
     """Return one line about a good recipe or constitution; raise BadInput with every mistake of a bad one."""
-    from solon import yamls
-
-    path = Path(path)
-    page = yamls.read(path)
-    if "principles" in page.tree and "story" not in page.tree:
+    path = find_recipe(path)
+    keys = set(yamls.read(path).tree)
+    if len(keys & set(Constitution.model_fields)) > len(keys & set(Recipe.model_fields)):
         constitution = load(path)
-        return f"{path}: a constitution of {len(constitution.principles)} principles, digest {constitution.digest[:12]}"
+        count = len(constitution.principles)
+        return f"{path}: a constitution of {_counted(count, 'principle')}, digest {constitution.digest[:12]}"
     recipe = read_recipe(path)
-    constitution = recipe.constitution_object(path.parent)
-    prompts = 0
-    from solon.dataset import read_prompts
+    problems: list[str] = []
+    constitution, prompts = None, 0
+    try:
+        constitution = recipe.constitution_object(path.parent)
+    except BadInput as problem:
+        problems += problem.problems
+    dice = Dice(recipe, constitution) if constitution else None
+    try:
+        for prompts, prompt in enumerate(read_prompts(recipe.prompts, path.parent), start=1):
+            if dice:
+                problems += [
+                    f"{recipe.prompts.source}: prompt {prompts}: {line}"
+                    for line in _undrawable(dice, prompt)
+                    if len(problems) < MOST_PROBLEMS
+                ]
+    except BadInput as problem:
+        problems += problem.problems
+    if problems or constitution is None:
+        raise BadInput(problems)
+    count = len(constitution.principles)
+    return f"{path}: a {recipe.story.kind} recipe, {_counted(prompts, 'prompt')}, {_counted(count, 'principle')}"
 
-    for prompt in read_prompts(recipe.prompts, path.parent):
-        prompts += 1
-        for step, roles in recipe.story.story(constitution, recipe.judging).draws():
-            if not constitution.drawable(roles, prompt.tags):
-                raise BadInput(
-                    f"{recipe.prompts.source}: no principle applies to prompt {prompts} (tags {list(prompt.tags)}) at "
-                    f"step {step!r}; give a principle without `applies_to`, or tag the prompt"
-                )
-    return f"{path}: a {recipe.story.kind} recipe, {prompts} prompts, {len(constitution.principles)} principles"
+
+def _undrawable(dice: Dice, prompt: Prompt) -> Iterator[str]:
+    try:
+        dice.throw(prompt)
+    except BadInput as problem:
+        yield from problem.problems
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 @dataclass(frozen=True)
 class Ability:
-    """What one role's model said when asked one tiny question. `problem` is empty where it answered."""
+    """What one role's model said when asked one tiny question. `problem` is empty where it answered.
+
+    logprobs, schema: None where it answered, but not the question whether it gives them
+    """
 
     role: str
     name: str
     identity: str
     answered: bool
-    seconds: float
-    tokens_per_second: float | None
-    logprobs: bool | None
-    schema: bool | None
+    seconds: float = 0.0
+    tokens_per_second: float | None = None
+    logprobs: bool | None = None
+    schema: bool | None = None
     problem: str = ""
 
 
 async def check_models(path: str | Path) -> list[Ability]:
-    """Ask each role of a recipe one tiny question with its own sampling, and say what its model can do.
+    """Ask each role of a recipe one tiny question as the run would ask it, and say what its model can do.
 
     The answers are not kept: a check that came from memory would check nothing.
     """
-    path = Path(path)
+    path = find_recipe(path)
     recipe = read_recipe(path)
-    abilities = []
     async with Workshop(recipe, path.parent, refresh=True) as shop:
-        for role in (role for role in ROLES if role in recipe.roles()):
-            abilities.append(await _checked(shop, role))
-    return abilities
+        return [await _checked(shop, role) for role in ROLES if role in recipe.roles()]
 
 
 async def _checked(shop: Workshop, role: str) -> Ability:
-    spec = shop.spec(role)
+    use = shop.spec(role).use
     try:
-        model = shop.model(role)
-        sampling = shop.recipe.sampling(role)
-        tiny = Sampling(sampling.temperature, sampling.top_p, min(sampling.max_tokens, 32))
-        message = Message("user", QUESTION) if model.form == "chat" else Message("text", QUESTION)
-        call = shop.call(role, (message,), tiny)
+        player, model = shop.player(role), shop.model(role)
+    except SolonError as problem:
+        return Ability(role, use, "", answered=False, problem=str(problem))
+    call = player.call([Message("user" if model.form == "chat" else "text", QUESTION)])
+    call = replace(call, sampling=replace(call.sampling, max_tokens=min(call.sampling.max_tokens, 32)))
+    try:
         await model(call)  # the first answer also loads the model: it says nothing about speed
         started = time.monotonic()
         reply = await model(call)
         seconds = time.monotonic() - started
-        can = await shop.abilities(model)
     except SolonError as problem:
-        return Ability(role, spec.use, "", False, 0.0, None, None, None, str(problem))
+        return Ability(role, model.name, model.identity, answered=False, problem=str(problem))
     speed = reply.usage.output / seconds if seconds > 0 and reply.usage.output else None
-    return Ability(role, model.name, model.identity, True, seconds, speed, can.logprobs, can.schema)
+    shown = Ability(role, model.name, model.identity, True, seconds, speed)
+    try:
+        can = await shop.abilities(role, whole=True)
+    except SolonError as problem:
+        return replace(shown, problem=str(problem))
+    return replace(shown, logprobs=can.logprobs, schema=can.schema)
 
 
 QUESTION = "Say hello in one short sentence."
 
 
 def merge_ledgers(into: Path, other: Path) -> Merged:
-    """Take over what `other` knows into the ledger at `into`."""
+    """Take over what `other` knows into the ledger at `into`, which is made if it is not there."""
+    if not other.is_file():
+        raise BadInput(f"{other}: no such ledger; give the path of a ledger.db")
     ledger = Ledger.open(into)
     try:
         return ledger.merge(other)
@@ -282,7 +344,8 @@ def forget_calls(path: Path, *, model: str | None, before: str | None, text: str
     if not path.is_file():
         raise BadInput(f"{path}: no ledger there; give its path")
     try:
-        moment = None if before is None else datetime.fromisoformat(before).replace(tzinfo=UTC).timestamp()
+        day = None if before is None else datetime.fromisoformat(before)
+        moment = None if day is None else (day if day.tzinfo else day.replace(tzinfo=UTC)).timestamp()
     except ValueError as problem:
         raise BadInput(f"--before {before!r} is no day; write it as 2026-01-31") from problem
     ledger = Ledger.open(path)

@@ -9,13 +9,16 @@ a live model from memory.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import os
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from solon.calls import Call, Can, Message, Model, Reply, Sampling, options_text
 from solon.cast import ROLES, Cast, Player
-from solon.errors import Aside
+from solon.digests import tagged
+from solon.errors import Aside, BadInput, Halt
 from solon.judges.pairwise import SCHEMA_LETTER
 from solon.judges.verdict import structured_verdict
 from solon.ledger import Door, Ledger, Tally
@@ -24,23 +27,30 @@ from solon.models.spec import ModelSpec, Price
 from solon.pipelines.plan import StepCount
 from solon.pipelines.recipe import Recipe
 
-__all__ = ["Workshop"]
+__all__ = ["Estimate", "Workshop", "estimate"]
+
+Verdict = Literal["auto", "logprobs", "structured", "parsed"]
 
 
 class Workshop:
     """Ledger and models of one recipe. Use it as an async context manager.
 
-    offline: nothing stands behind the ledger; what it does not know sets its row aside as "not_known"
-    refresh: every call is asked anew once
+    offline:  nothing stands behind the ledger; what it does not know sets its row aside as "not_known"
+    refresh:  every call is asked anew once
+    planning: nothing will be asked but what a judge can do, so that models without their key may be named
     """
 
-    def __init__(self, recipe: Recipe, base: Path, *, offline: bool = False, refresh: bool = False) -> None:
+    def __init__(
+        self, recipe: Recipe, base: Path, *, offline: bool = False, refresh: bool = False, planning: bool = False
+    ) -> None:
         self.recipe = recipe
         self.base = base
         self.offline = offline
         self.refresh = refresh
-        self.ledger_path = base / recipe.ledger
+        self.planning = planning
+        self.ledger_path = base / Path(recipe.ledger).expanduser()
         self._models: dict[str, Model] = {}
+        self._mute: dict[str, Halt] = {}
         self._doors: dict[str, Door] = {}
 
     async def __aenter__(self) -> Workshop:
@@ -53,7 +63,7 @@ class Workshop:
         await self.close()
 
     async def close(self, *, grace: float = 0.0) -> None:
-        """Give everything back; calls in flight get `grace` seconds to be written down."""
+        """Give everything back; calls in flight get `grace` seconds to be written down. May be called twice."""
         await self.ledger.close(grace=grace)
         for model in self._models.values():
             await model.close()
@@ -68,8 +78,20 @@ class Workshop:
         spec = self.spec(role)
         name = spec.model_dump_json()
         if name not in self._models:
-            self._models[name] = open_model(spec, base=self.base)
+            self._models[name] = self._opened(spec)
         return self._models[name]
+
+    def _opened(self, spec: ModelSpec) -> Model:
+        try:
+            return open_model(spec, base=self.base)
+        except Halt as problem:
+            if not (self.offline or self.planning):
+                raise
+            # its key is missing: it can be named and looked up in the ledger, and is never asked (see `_probed`)
+            os.environ.setdefault(NO_KEY_NEEDED, "none")
+            model = open_model(spec.model_copy(update={"key_env": NO_KEY_NEEDED}), base=self.base)
+            self._mute[model.identity] = problem
+            return model
 
     def price(self, role: str) -> Price | None:
         """Return dollars a million tokens, or None where nobody said. A model on this machine costs nothing."""
@@ -79,11 +101,15 @@ class Workshop:
         return spec.price
 
     async def cast(self) -> Cast:
-        """Return the recipe's cast, its doors through the ledger. Asks the judge what it can do, once for ever."""
-        judge = self.model("judge")
-        cans = {role: self.model(role).can for role in ROLES}
-        cans["judge"] = await self.abilities(judge, wanted=self.recipe.judging.verdict)
-        return Cast(**{role: self._player(role, cans[role]) for role in ROLES})
+        """Return the recipe's cast, its doors through the ledger. Asks the judge what it can do, once for ever.
+
+        Raises Halt where the judge does not answer that, BadInput where nobody may ask it.
+        """
+        players = {role: self.player(role) for role in self.recipe.roles()}
+        can = await self._judge_can()
+        players["judge"] = replace(players["judge"], can=can)
+        # a story never asks a role that it does not have, so its model need not be there
+        return Cast(*(players.get(role) or replace(players["responder"], role=role) for role in ROLES))
 
     async def dry_cast(self) -> Cast:
         """Return the same cast with nothing behind the ledger: it answers from memory or not at all."""
@@ -91,48 +117,8 @@ class Workshop:
         door = self.ledger.door(None)
         return Cast(*(replace(player, ask=door) for player in cast.players()))
 
-    def call(self, role: str, messages: tuple[Message, ...], sampling: Sampling) -> Call:
-        """Return a call to a role's model with the provider options that the recipe gives it."""
-        return Call(self.model(role).identity, messages, sampling, options=options_text(self.spec(role).options))
-
-    def tallies(self) -> dict[str, Tally]:
-        """Return what went through each model's door so far, by the model's name."""
-        return {self._models[name].name: door.tally for name, door in self._doors.items()}
-
-    def spent(self) -> float | None:
-        """Return the dollars paid through these doors, or None where a price is unknown."""
-        total = 0.0
-        prices = {self.spec(role).model_dump_json(): self.price(role) for role in ROLES}
-        for name, door in self._doors.items():
-            cost = dollars(prices.get(name), door.tally)
-            if cost is None:
-                return None
-            total += cost
-        return total
-
-    async def abilities(self, model: Model, *, wanted: str = "auto") -> Can:
-        """Return what `model` can do. What it does not say itself is found by asking, and recorded in the ledger.
-
-        A server may accept a parameter and ignore it: only an answer that has what was asked for counts as "can".
-        """
-        logprobs, schema = model.can.logprobs, model.can.schema
-        if wanted == "parsed":
-            return Can(bool(logprobs), bool(schema))
-        recorded = self.ledger.probe(model.identity)
-        if recorded is not None and not self.refresh:
-            return Can(**recorded)
-        if self.offline or (logprobs is not None and (logprobs or schema is not None)):
-            return model.can
-        if logprobs is None:
-            logprobs = await self._gives_logprobs(model)
-        if schema is None:
-            # a second question only where the first way is closed
-            schema = None if logprobs else await self._keeps_schema(model)
-        can = Can(logprobs, schema)
-        self.ledger.record_probe(model.identity, asdict(can))
-        return can
-
-    def _player(self, role: str, can: Can) -> Player:
+    def player(self, role: str) -> Player:
+        """Return the player of one role, who can do what the model says of itself."""
         spec, model = self.recipe.role(role), self.model(role)
         name = self.spec(role).model_dump_json()
         if name not in self._doors:
@@ -143,7 +129,7 @@ class Workshop:
             model=model.identity,
             name=model.name,
             form=model.form,
-            can=can,
+            can=model.can,
             sampling=self.recipe.sampling(role),
             system=spec.system,
             options=options_text(self.spec(role).options),
@@ -151,26 +137,96 @@ class Workshop:
             cut=spec.cut or "aside",
         )
 
-    async def _gives_logprobs(self, model: Model) -> bool:
+    @property
+    def tally(self) -> Tally:
+        """Return what went through all doors so far."""
+        return sum((door.tally for door in self._doors.values()), Tally())
+
+    def spent(self) -> float | None:
+        """Return the dollars paid through these doors, or None where a price is unknown."""
+        total = 0.0
+        prices = {self.spec(role).model_dump_json(): self.price(role) for role in self.recipe.roles()}
+        for name, door in self._doors.items():
+            cost = dollars(prices.get(name), door.tally)
+            if cost is None:
+                return None
+            total += cost
+        return total
+
+    async def _judge_can(self) -> Can:
+        wanted = self.recipe.judging.verdict
+        try:
+            return await self.abilities("judge", wanted)
+        except Aside as problem:
+            # nothing was walked yet, so this is no row's own failure
+            raise Halt(f"the judge did not answer what it can do: {problem}; start again when it does") from problem
+
+    async def abilities(self, role: str, wanted: Verdict = "auto", *, whole: bool = False) -> Can:
+        """Return what a role's model can do, as far as `wanted` makes it matter (`whole`: all of it).
+
+        What the model does not say itself is found by asking, with the role's provider options, and recorded in
+        the ledger. A server may accept a parameter and ignore it: only an answer that has what was asked for counts
+        as "can".
+        """
+        model, options = self.model(role), options_text(self.spec(role).options)
+        name = _probe_name(model, options)
+        recorded = None if self.refresh else self.ledger.probe(name)
+        known = Can(**recorded) if recorded else Can()
+        logprobs = model.can.logprobs if model.can.logprobs is not None else known.logprobs
+        schema = model.can.schema if model.can.schema is not None else known.schema
+        if wanted == "parsed" and not whole:
+            return Can(logprobs, schema)
+        if logprobs is None and (whole or wanted != "structured"):
+            logprobs = await self._gives_logprobs(role, model, options)
+        # a second question only where the first way is closed
+        if schema is None and (whole or wanted == "structured" or (wanted == "auto" and not logprobs)):
+            schema = await self._keeps_schema(role, model, options)
+        can = Can(logprobs, schema)
+        if can != known and can != model.can:
+            self.ledger.record_probe(name, asdict(can))
+        return can
+
+    async def _gives_logprobs(self, role: str, model: Model, options: str) -> bool:
         labels = ("A", "B") if model.form == "chat" else (" A", " B")
-        reply = await self._probed(model, Call(model.identity, _probe(model), Sampling(None, None, 1), labels))
+        call = Call(model.identity, _probe(model), Sampling(None, None, 1), labels, options=options)
+        reply = await self._probed(role, model, call)
         return reply is not None and reply.logprobs is not None and any(p is not None for p in reply.logprobs)
 
-    async def _keeps_schema(self, model: Model) -> bool:
+    async def _keeps_schema(self, role: str, model: Model, options: str) -> bool:
         if model.form == "text":
             return False
-        call = Call(model.identity, _probe(model), Sampling(None, None, 64), schema=SCHEMA_LETTER)
-        reply = await self._probed(model, call)
+        call = Call(model.identity, _probe(model), Sampling(None, None, 64), schema=SCHEMA_LETTER, options=options)
+        reply = await self._probed(role, model, call)
         return reply is not None and structured_verdict(reply.text) is not None
 
-    async def _probed(self, model: Model, call: Call) -> Reply | None:
+    async def _probed(self, role: str, model: Model, call: Call) -> Reply | None:
         """Return the reply, or None where the model rejects such a call; one that is away raises: it said nothing."""
+        if self.offline:
+            raise BadInput(
+                f"offline, and no run has asked the {role} ({model.name}) yet whether it gives log-probabilities; "
+                "run once without --offline, or write `verdict: parsed` under judging"
+            )
+        if model.identity in self._mute:
+            raise self._mute[model.identity]
         try:
             return await model(call)
         except Aside as problem:
             if problem.reason == "rejected_call":
                 return None
             raise
+        except Halt as problem:
+            from solon.models.failures import RefusedParameter
+
+            if isinstance(problem, RefusedParameter):
+                return None
+            raise
+
+
+def _probe_name(model: Model, options: str) -> str:
+    """Return what a probe is recorded under: form and options may decide what a model can do."""
+    if model.form == "chat" and options == "{}":
+        return model.identity
+    return f"{model.identity}#{tagged('solon.probe/1', [model.form, options])[:16]}"
 
 
 def dollars(price: Price | None, tally: Tally) -> float | None:
@@ -183,23 +239,39 @@ def dollars(price: Price | None, tally: Tally) -> float | None:
     return (fresh * price.input + usage.cached * cached + usage.output * price.output) / 1e6
 
 
-def dollars_for(price: Price | None, count: StepCount, most: int) -> tuple[float, float] | None:
-    """Return (certain, at most) dollars for the new calls of one step, or None where the price is unknown.
+@dataclass(frozen=True)
+class Estimate:
+    """What new calls may come to: tokens in and out, and dollars (None where the price is unknown)."""
 
-    What a known answer of this step cost on average is the estimate for a new one; where none is known, a token a
+    input: float = 0.0
+    output: float = 0.0
+    dollars: float | None = 0.0
+
+    def __add__(self, other: Estimate) -> Estimate:
+        both = None if self.dollars is None or other.dollars is None else self.dollars + other.dollars
+        return Estimate(self.input + other.input, self.output + other.output, both)
+
+
+def estimate(price: Price | None, count: StepCount, most: int) -> tuple[Estimate, Estimate]:
+    """Return what the new calls of one step come to: the certain ones, and all at most.
+
+    What a known answer of this step took on average is the estimate for a new one; where none is known, a token a
     four characters of question, and `most` tokens of answer.
     """
-    if not count.at_most:
-        return 0.0, 0.0
-    if price is None:
-        return None
     if count.known:
         usage = count.known_usage
-        each = (usage.input * price.input + usage.output * price.output) / count.known
+        each = usage.input / count.known, usage.output / count.known
     else:
         chars = count.certain_chars / count.certain if count.certain else CHARS_UNSEEN
-        each = chars / 4 * price.input + most * price.output
-    return count.certain * each / 1e6, count.at_most * each / 1e6
+        each = chars / 4, float(most)
+
+    def of(calls: int) -> Estimate:
+        if not calls:
+            return Estimate()
+        given, said = calls * each[0], calls * each[1]
+        return Estimate(given, said, None if price is None else (given * price.input + said * price.output) / 1e6)
+
+    return of(count.certain), of(count.at_most)
 
 
 def _probe(model: Model) -> tuple[Message, ...]:
@@ -209,6 +281,9 @@ def _probe(model: Model) -> tuple[Message, ...]:
 
 
 CHARS_UNSEEN = 2000  # of a question that cannot be written yet, since it quotes answers that are still to come
+
+NO_KEY_NEEDED = "SOLON_NO_KEY_NEEDED"
+"""An environment variable that stands for the key of a model that will not be asked."""
 
 PROBE = "Reply with one letter, A or B: which of them comes first in the alphabet?"
 PROBE_TEXT = "Question: which letter comes first in the alphabet, A or B?\n\nAnswer:"

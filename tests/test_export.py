@@ -22,11 +22,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from solon.calls import Message
 from solon.dataset import VIEWS, CardFacts, CardModel, ExportSpec, RowStore, Spend, export
-from solon.dataset.views import margin
+from solon.dataset.views import margin, whole
 from solon.errors import REASONS, BadInput, StorageError
 from solon.rows import Asked, Draft, Draw, Pair, Prompt, Row, SetAside, Vote
 
@@ -202,6 +204,12 @@ def test_one_bad_row_never_blanks_others(tmp_path: Path) -> None:
     aside = rows_of(done.folder, "set_aside")
     assert [row["reason"] for row in aside] == ["empty_answer", "empty_answer", "unreadable_answer"]
     assert aside[2]["drafts"][0]["text"] == "half \ufffd"  # what no file can hold is shown as such
+
+
+@given(st.text())
+def test_whole_characters_are_left_alone(text: str) -> None:
+    assert whole(text) == text
+    assert whole(f"{text}\ud83dx") == f"{text}\ufffdx"
 
 
 def test_kto_neighbours_answer_different_prompts(store: RowStore, tmp_path: Path) -> None:

@@ -507,14 +507,16 @@ async def test_a_connection_that_breaks_in_the_middle_is_asked_again(cut: int) -
         assert (await model_at(wire)(asking())).text == "Yes."
 
 
-async def test_an_answer_that_takes_longer_than_timeout_is_given_up() -> None:
-    problem = await failure(Answer(chat(), delay=30), timeout=0.2)
+@pytest.mark.parametrize("slowness", [{"delay": 30}, {"drip": 0.1}])
+async def test_an_answer_that_takes_longer_than_timeout_is_given_up(slowness: dict[str, float]) -> None:
+    problem = await failure(Answer(chat(), **slowness), timeout=0.3)
     assert isinstance(problem, CallFailed)
     assert problem.reason == "no_answer"
 
 
-async def test_nobody_listening_halts_before_the_first_good_answer_and_may_pass_after_it() -> None:
-    wire = Wire(Answer(chat()))
+@pytest.mark.parametrize("first", [Answer(chat()), Answer(error("No.", code="content_filter"), status=400)])
+async def test_nobody_listening_halts_before_the_first_good_answer_and_may_pass_after_it(first: Answer) -> None:
+    wire = Wire(first)
     await wire.__aenter__()
     model, late = model_at(wire, patience=0), model_at(wire)
     await model(asking())

@@ -156,11 +156,11 @@ async def test_queueing_behind_others_costs_no_patience() -> None:
     def slow() -> None:
         time.now += 9
 
-    ask = Asked(broken(), *["yes"] * 9, before=slow)
+    ask = Asked(*["yes"] * 8, broken(), "yes", before=slow)
     pace = paced(ask, time, patience=20, parallel=1)
     replies = await asyncio.gather(*(pace(asking()) for _ in range(9)))
     assert [reply.text for reply in replies] == ["yes"] * 9
-    assert time.now > 20
+    assert time.now > 80
 
 
 async def test_too_many_requests_makes_every_caller_wait() -> None:
@@ -206,6 +206,29 @@ async def test_the_limit_never_falls_below_one() -> None:
     pace = paced(ask, time, parallel=2)
     assert (await pace(asking())).text == "yes"
     assert pace.limit == 2, "one answer at a limit of one is a round"
+
+
+async def test_a_call_cancelled_at_the_shut_door_leaves_its_turn_to_the_next() -> None:
+    asleep, open_again = asyncio.Event(), asyncio.Event()
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        asleep.set()
+        await open_again.wait()
+        now += seconds
+
+    pace = Pace(Asked(throttled(10), "yes"), patience=60, parallel=1, sleep=sleep, clock=lambda: now)
+    first = asyncio.create_task(pace(asking("one")))
+    await asleep.wait()
+    asleep.clear()
+    second = asyncio.create_task(pace(asking("two")))
+    await asleep.wait()
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    open_again.set()
+    assert (await asyncio.wait_for(first, 5)).text == "yes"
 
 
 @pytest.mark.parametrize("moment", ["asking", "napping", "queueing"])

@@ -58,7 +58,8 @@ def test_every_mistake_in_page_and_flags_is_told_at_once_with_its_place(tmp_path
         "string as an integer)",
         "--set: unknown option 'lr'; did you mean learning_rate?",
         "--set: output_dir is not set here; use --output",
-        "--set: hub_token is not set here; a secret has no place in a command or a file: set HF_TOKEN in the environment",
+        "--set: hub_token is not set here; a secret has no place in a command or a file: set HF_TOKEN in the "
+        "environment",
     )
 
 
@@ -102,7 +103,7 @@ def test_values_of_another_type_are_refused(text: str) -> None:
 def test_what_trl_itself_refuses_comes_back_as_one_line() -> None:
     with pytest.raises(BadInput, match=r"--set: TRL does not take these options: .*loss_weights.* same length"):
         config_for("dpo", "loss_weights=[1, 2]")
-    with pytest.raises(BadInput, match="'sometimes' is not a valid IntervalStrategy"):
+    with pytest.raises(BadInput, match="sometimes is not a valid IntervalStrategy"):
         config_for("dpo", "eval_strategy=sometimes")
 
 
@@ -234,7 +235,7 @@ def test_lora_options_shape_the_adapter_and_bad_ones_are_refused(tiny: Path, run
     assert note(done)["options"]["lora_r"] == 4
     plain, _ = tried("dpo", run, tiny, tmp_path / "plain", lora=True)
     made = PeftConfig.from_pretrained(plain.folder)
-    assert (made.r, len(set(made.target_modules))) == (16, 7)
+    assert (made.r, len({name.rpartition(".")[2] for name in made.target_modules})) == (16, 7)
     with pytest.raises(BadInput, match="lora_r is 0; it must be 1 or more"):
         tried("dpo", run, tiny, tmp_path / "none", "lora_r=0", lora=True)
     with pytest.raises(BadInput, match="needs a reference model of its own, and --lora keeps none"):

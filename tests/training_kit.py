@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ def make_model(folder: Path, *, template: str | None = CHATML, pad: bool = True)
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    # every training ends in a full collection, which takes longer over all of torch's objects than the training
+    gc.collect()
+    gc.freeze()
     return folder
 
 

@@ -15,7 +15,8 @@ from solon.calls import Call, Message, Sampling
 
 @dataclass
 class Answer:
-    """One HTTP answer. `cut` breaks the connection after so many bytes of the body; `delay` is in seconds."""
+    """One HTTP answer. `cut` breaks the connection after so many bytes of the body; `delay` and `drip` (between two
+    bytes of the body) are in seconds."""
 
     body: Any = ""
     status: int = 200
@@ -23,6 +24,7 @@ class Answer:
     content_type: str = "application/json"
     cut: int | None = None
     delay: float = 0.0
+    drip: float = 0.0
 
     def bytes(self) -> bytes:
         if isinstance(self.body, bytes):
@@ -73,10 +75,15 @@ class Wire:
             await asyncio.sleep(answer.delay)
         content = answer.bytes()
         headers = {"Content-Type": answer.content_type, **answer.headers}
-        if answer.cut is None:
+        if answer.cut is None and not answer.drip:
             return web.Response(body=content, status=answer.status, headers=headers)
         response = web.StreamResponse(status=answer.status, headers={**headers, "Content-Length": str(len(content))})
         await response.prepare(request)
+        if answer.drip:
+            for byte in content:
+                await response.write(bytes([byte]))
+                await asyncio.sleep(answer.drip)
+            return response
         await response.write(content[: answer.cut])
         assert request.transport is not None
         request.transport.close()

@@ -9,136 +9,194 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from solon.cli.screen import console, counted, money, plain
 from solon.commands import Ability, Done, Planned, Shown
 from solon.errors import REASONS
 from solon.ledger import Entry
-from solon.rows import Pair
+from solon.rows import Draw, Pair, SetAside
+from solon.workshop import Estimate
 
 __all__ = ["print_abilities", "print_done", "print_plan", "print_row", "print_views"]
 
 
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
-
-
-def _money(dollars: float | None) -> str:
-    if dollars is None:
-        return "price unknown (give `price:` with the model)"
-    return f"${dollars:,.2f}" if dollars >= 0.01 or dollars == 0 else f"${dollars:.4f}"
-
-
 def print_plan(planned: Planned) -> None:
     """Print what a run would ask, by step, with one closing sentence."""
-    console, survey = _console(), planned.survey
+    out, survey = console(), planned.survey
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, align in (
-        ("step", "left"),
-        ("model", "left"),
-        ("known", "right"),
-        ("new", "right"),
-        ("at most", "right"),
-    ):
-        table.add_column(name, justify=align)  # type: ignore[arg-type]
+    table.add_column("step", overflow="fold")
+    table.add_column("model", overflow="fold")
+    for name in ("known", "new", "at most"):
+        table.add_column(name, justify="right", no_wrap=True)
     for step, count in survey.steps.items():
-        name = planned.names.get(survey.roles[step], "")
+        name = plain(planned.names.get(survey.roles[step], ""))
         table.add_row(step, name, f"{count.known:,}", f"{count.certain:,}", f"{count.at_most:,}")
     table.add_row("all", "", f"{survey.known:,}", f"{survey.certain:,}", f"{survey.at_most:,}", style="bold")
-    console.print(table)
-    console.print()
-    same = f", {planned.duplicates} duplicate prompts fell together" if planned.duplicates else ""
-    console.print(f"plan {planned.name}: {survey.rows:,} rows{same}; {survey.finished:,} finished in {planned.folder}")
-    console.print(
-        f"{survey.known:,} calls known, {survey.certain:,} certainly new, at most {survey.at_most:,} new "
-        "(what follows a new answer is known when it is there)"
+    out.print(table, soft_wrap=False)
+    out.print()
+    same = f", {counted(planned.duplicates, 'duplicate prompt')} fell together" if planned.duplicates else ""
+    done = f"{survey.finished:,} finished in {planned.folder}" if planned.exists else "no run of it yet"
+    out.print(f"plan {planned.name}: {counted(survey.rows, 'row')}{same}; {done}")
+    out.print(
+        f"{counted(survey.known, 'call')} known, {survey.certain:,} certainly new, at most {survey.at_most:,} new"
+        + (" (what follows a new answer is known when it is there)" if survey.at_most > survey.certain else "")
     )
-    certain, most = planned.certain_dollars, planned.at_most_dollars
-    console.print(
-        f"price: {_money(most)}" if most is None else f"price: about {_money(certain)}, at most about {_money(most)}"
-    )
+    known = planned.known_usage
+    out.print(f"tokens: {known.input:,} in and {known.output:,} out are known{_tokens(planned)}")
+    if planned.at_most.dollars is None:
+        out.print(f"price: {money(None)}")
+    elif survey.at_most:
+        certain, most = money(planned.certain.dollars), money(planned.at_most.dollars)
+        out.print(f"price: about {certain}, at most about {most}" if certain != most else f"price: about {most}")
+    else:
+        out.print("price: nothing new to pay for")
+
+
+def _tokens(planned: Planned) -> str:
+    def both(estimate: Estimate) -> str:
+        return f"{estimate.input:,.0f} in and {estimate.output:,.0f} out"
+
+    if not planned.survey.at_most:
+        return ""
+    certain, most = both(planned.certain), both(planned.at_most)
+    return f"; new ones about {certain}, at most about {most}" if certain != most else f"; new ones about {most}"
 
 
 def print_done(done: Done) -> None:
     """Print the one closing table of a run."""
-    console, progress, quality = _console(), done.progress, done.quality
+    out = console()
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column()
-    same = f"{done.duplicates} duplicates fell together" if done.duplicates else ""
-    table.add_row("rows", f"{done.planned:,}", same)
-    share = f"mean P(chosen is better) {quality.mean_p:.3f}" if quality.mean_p is not None else ""
-    table.add_row("pairs", f"{done.pairs:,}", share)
-    for reason, count in sorted(done.reasons.items(), key=lambda item: (-item[1], item[0])):
-        table.add_row("set aside", f"{count:,}", f"{reason}: {REASONS[reason]}")
-    left = done.planned - done.pairs - sum(done.reasons.values())
-    if left:
-        table.add_row("unfinished", f"{left:,}", "start again to go on")
-    table.add_row("calls asked", f"{progress.asked:,}", f"{progress.known:,} more answered from the ledger")
-    tokens = progress.usage
-    table.add_row("tokens", f"{tokens.input + tokens.output:,}", f"{tokens.input:,} in, {tokens.output:,} out"
-                  + (f" ({tokens.thinking:,} thinking)" if tokens.thinking else ""))  # fmt: skip
-    table.add_row("spent", _money(done.dollars), "")
-    if quality.revisions:
-        table.add_row("stripped", f"{quality.stripped / quality.revisions:.0%}", "of revisions lost a meta-preamble")
-    if quality.trimmed:
-        table.add_row("trimmed", f"{quality.trimmed / quality.drafts:.0%}", "of texts lost an unfinished last sentence")
-    if quality.original_chosen:
-        table.add_row("original won", f"{quality.original_chosen:,}", "times the judge preferred it to the revision")
-    if quality.judged:
-        table.add_row(
-            "same slot", f"{quality.same_slot / quality.judged:.0%}", "of comparisons won by a place, not a text"
-        )
-    table.add_row("time", f"{progress.seconds:.0f} s", "")
-    console.print(table)
-    if done.views:
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for line in (*_rows_told(done), *_calls_told(done), *_quality_told(done)):
+        table.add_row(*line)
+    table.add_row("time", _duration(done.progress.seconds), "")
+    out.print(table, soft_wrap=False)
+    if not done.progress.interrupted:
         print_views(done.folder.dataset, done.views)
+
+
+def _rows_told(done: Done) -> list[tuple[str, str, str]]:
+    quality = done.quality
+    same = f"{counted(done.duplicates, 'duplicate prompt')} fell together" if done.duplicates else ""
+    share = f"mean P(chosen is better) {quality.mean_p:.3f}" if quality.mean_p is not None else ""
+    lines = [("rows", f"{done.planned:,}", same), ("pairs", f"{done.pairs:,}", share)]
+    for reason, count in sorted(done.reasons.items(), key=lambda item: (-item[1], item[0])):
+        lines.append(("set aside", f"{count:,}", f"{reason}: {REASONS.get(reason, 'a reason of another version')}"))
+    left = done.planned - done.pairs - sum(done.reasons.values())
+    unknown = done.progress.aside["not_known"]
+    if unknown:
+        lines.append(("not known", f"{unknown:,}", "the ledger could not finish them; start again without --offline"))
+    if left > unknown:
+        lines.append(("unfinished", f"{left - unknown:,}", "start again to go on"))
+    return lines
+
+
+def _calls_told(done: Done) -> list[tuple[str, str, str]]:
+    progress, tokens = done.progress, done.progress.usage
+    thinking = f" ({tokens.thinking:,} of them thinking)" if tokens.thinking else ""
+    lines = [("calls asked", f"{progress.asked:,}", f"{progress.known:,} more answered from the ledger")]
+    if progress.failed:
+        lines.append(("calls failed", f"{progress.failed:,}", "their rows are walked again at the next start"))
+    lines.append(
+        ("tokens", f"{tokens.input + tokens.output:,}", f"{tokens.input:,} in, {tokens.output:,} out{thinking}")
+    )
+    known = done.dollars is not None
+    lines.append(("spent", money(done.dollars) if known else "?", "" if known else money(None)))
+    return lines
+
+
+def _quality_told(done: Done) -> list[tuple[str, str, str]]:
+    quality, lines = done.quality, []
+    if quality.revisions:
+        share = f"{quality.stripped / quality.revisions:.0%}"
+        lines.append(("stripped", share, "of revisions lost a meta-preamble"))
+    if quality.trimmed:
+        share = f"{quality.trimmed / quality.drafts:.0%}"
+        lines.append(("trimmed", share, "of texts lost an unfinished last sentence"))
+    if quality.original_chosen:
+        times = "time" if quality.original_chosen == 1 else "times"
+        lines.append(("original won", f"{quality.original_chosen:,}", f"{times} the judge preferred it to the revision"))
+    if quality.judged:
+        share = f"{quality.same_slot / quality.judged:.0%}"
+        lines.append(("same slot", share, "of comparisons won by a place, not a text"))
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
 def print_views(folder: Path, views: Mapping[str, int]) -> None:
     """Print where a dataset lies, and how many rows each view has."""
-    console = _console()
-    console.print("dataset", folder, style="bold", markup=False)
-    console.print("  " + ", ".join(f"{view} {count:,}" for view, count in views.items()), markup=False)
+    out = console()
+    out.print(f"dataset {folder}", style="bold")
+    out.print("  " + (", ".join(f"{view} {count:,}" for view, count in views.items()) or "no rows to write yet"))
 
 
 def print_row(shown: Shown, *, calls: bool) -> None:
     """Print one row's walk as a person would want to read it."""
-    console, row, outcome = _console(), shown.row, shown.outcome
-    console.print(f"row {row.index}  {row.id}", style="bold")
+    out, row, outcome = console(), shown.row, shown.outcome
+    tags = f"  tags {', '.join(row.prompt.tags)}" if row.prompt.tags else ""
+    out.print(plain(f"row {row.index}  {row.id}{tags}"), style="bold")
     for message in row.prompt.messages:
-        _say(console, message.role, message.content)
+        _say(out, message.role, message.content)
     if outcome is None:
-        console.print("nothing has become of it yet: it is unfinished", style="yellow")
+        out.print("nothing has become of it yet: it is unfinished", style="yellow")
+        _print_draws(out, row.draws)
         return
     for draft in outcome.drafts:
         if draft.principle:
-            _say(console, f"critique by {draft.principle}", draft.critique)
+            _say(out, f"critique by {draft.principle}", draft.critique)
         marks = [name for name, on in (("preamble stripped", draft.stripped), ("trimmed", draft.trimmed)) if on]
-        _say(console, f"{draft.name}{' (' + ', '.join(marks) + ')' if marks else ''}", draft.text)
+        _say(out, f"{draft.name}{' (' + ', '.join(marks) + ')' if marks else ''}", draft.text)
     for vote in outcome.votes:
         p = "did not say" if vote.p_first is None else f"P(first is better) = {vote.p_first:.4f}"
         mass = "" if vote.mass is None else f", the labels held {vote.mass:.2%} of the probability"
-        console.print(f"vote {vote.order} by {vote.source}: {p}{mass}", markup=False)
+        out.print(f"vote {vote.order} by {vote.source}: {p}{mass}")
         if vote.said:
-            console.print(f"  {vote.said}", markup=False, style="dim")
+            out.print(plain(f"  {vote.said}"), style="dim")
+    _print_end(out, outcome)
+    if isinstance(outcome, SetAside):
+        _print_draws(out, row.draws)
+    _print_calls(out, shown, whole=calls)
+
+
+def _print_end(out: Console, outcome: Pair | SetAside) -> None:
     if isinstance(outcome, Pair):
-        console.print(
-            f"chosen {outcome.chosen_draft}, rejected {outcome.rejected_draft}: P(chosen is better) = "
-            f"{outcome.p_chosen:.4f} by {outcome.judge}, principle {outcome.principle} ({outcome.digest})",
+        out.print(
+            plain(
+                f"chosen {outcome.chosen_draft}, rejected {outcome.rejected_draft}: P(chosen is better) = "
+                f"{outcome.p_chosen:.4f} by {outcome.judge}, principle {outcome.principle} ({outcome.digest})"
+            ),
             style="bold green",
-            markup=False,
         )
-    else:
-        detail = f" ({outcome.detail})" if outcome.detail else ""
-        console.print(
-            f"set aside: {outcome.reason}, {REASONS[outcome.reason]}{detail}", style="bold yellow", markup=False
-        )
+        return
+    detail = f" ({outcome.detail})" if outcome.detail else ""
+    why = REASONS.get(outcome.reason, "a reason of another version")
+    out.print(plain(f"set aside: {outcome.reason}, {why}{detail}"), style="bold yellow")
+
+
+def _print_draws(out: Console, draws: tuple[Draw, ...]) -> None:
+    for draw in draws:
+        out.print(plain(f"drawn for {draw.step}: {draw.principle} ({draw.digest})"), style="dim")
+
+
+def _print_calls(out: Console, shown: Shown, *, whole: bool) -> None:
+    if shown.problem:
+        out.print(plain(shown.problem), style="yellow")
     for step, role, entry in shown.calls:
-        console.print(_call_line(step, role, entry), markup=False, style="dim")
-        if calls and entry:
+        out.print(_call_line(step, role, entry), style="dim")
+        if whole and entry:
             for message in entry.call.messages:
-                _say(console, f"  {message.role}", message.content)
-            _say(console, "  reply", entry.reply.text or str(entry.reply.logprobs))
+                _say(out, f"  {message.role}", message.content)
+            if entry.reply.thinking:
+                _say(out, "  thinking", entry.reply.thinking)
+            _say(out, "  reply", entry.reply.text or str(entry.reply.logprobs))
 
 
 def _call_line(step: str, role: str, entry: Entry | None) -> str:
@@ -148,25 +206,26 @@ def _call_line(step: str, role: str, entry: Entry | None) -> str:
     return f"call {step} ({role}): {entry.key}, {usage.input} tokens in, {usage.output} out, {entry.seconds:.2f} s"
 
 
-def _say(console: Console, name: str, words: str) -> None:
-    console.print(Text(name, style="bold cyan"))
-    console.print(words, markup=False)
-    console.print()
+def _say(out: Console, name: str, words: str) -> None:
+    out.print(Text(plain(name), style="bold cyan"))
+    out.print(plain(words))
+    out.print()
 
 
 def print_abilities(abilities: list[Ability]) -> int:
     """Print what each role's model can do; return 0 if all answered, else 3."""
-    console = _console()
-    words = {True: "yes", False: "no", None: "not asked"}
+    out = console()
+    words = {True: "yes", False: "no", None: "-"}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("role", "model", "answers", "log-probabilities", "schema", "tokens/s", "known as"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for one in abilities:
         speed = f"{one.tokens_per_second:.1f}" if one.tokens_per_second else "-"
         answers = f"in {one.seconds:.2f} s" if one.answered else "no"
-        table.add_row(one.role, one.name, answers, words[one.logprobs], words[one.schema], speed, one.identity)
-    console.print(table)
+        cells = (one.role, one.name, answers, words[one.logprobs], words[one.schema], speed, one.identity)
+        table.add_row(*map(plain, cells))
+    out.print(table, soft_wrap=False)
     for one in abilities:
         if one.problem:
-            console.print(f"{one.role}: {one.problem}", style="red", markup=False)
-    return 0 if all(one.answered for one in abilities) else 3
+            out.print(plain(f"{one.role}: {one.problem}"), style="red")
+    return 0 if all(one.answered and not one.problem for one in abilities) else 3

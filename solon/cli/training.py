@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
+from solon.cli.screen import console
 from solon.training import train
 
 __all__ = ["train_runs"]
@@ -23,11 +22,11 @@ def train_runs(
     limit: int | None,
 ) -> None:
     """Train and say where everything lies."""
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     done = train(
         kind, runs, model=model, output=output, lora=lora, sets=sets, options_file=options, limit=limit,
-        say=lambda text: console.print(text, markup=False),
+        say=out.print,
     )  # fmt: skip
     figures = ", ".join(f"{name} {value:.4g}" for name, value in done.metrics.items() if isinstance(value, int | float))
-    console.print(f"trained on {done.rows} rows in {done.seconds:.0f} s: {figures}", markup=False)
-    console.print(f"model    {done.folder}\ncurves   {done.curves}\nlog      {done.log}", markup=False)
+    out.print(f"trained on {done.rows} rows in {done.seconds:.0f} s: {figures}")
+    out.print(f"model    {done.folder}\ncurves   {done.curves}\nlog      {done.log}")

@@ -9,7 +9,7 @@ from solon.dataset.card import CardFacts, CardModel, Spend
 from solon.dataset.export import Exported, ExportSpec, export
 from solon.dataset.prompts import LONGEST_PROMPT, PromptsSpec, read_prompts
 from solon.dataset.quality import Quality
-from solon.dataset.rows import RowStore
+from solon.dataset.store import RowStore
 from solon.dataset.views import VIEWS
 
 __all__ = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from solon.dataset.quality import Quality
-from solon.dataset.rows import RowStore
+from solon.dataset.store import RowStore
 from solon.errors import REASONS
 
 __all__ = ["MARK", "CardFacts", "CardModel", "Spend"]

@@ -22,9 +22,12 @@ _NAMES: dict[type, tuple[str, ...]] = {
 }
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def _encode(value: Any) -> bytes:
     # surrogatepass: half a character from a model is written down too, rather than losing its row
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _JSON.encode(value).encode("utf-8", "surrogatepass")
 
 
 def _decode(content: bytes) -> Any:

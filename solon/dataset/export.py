@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from solon.complaints import one_of
 from solon.dataset.card import MARK, CardFacts, card_text
 from solon.dataset.encoding import gate
-from solon.dataset.rows import RowStore
+from solon.dataset.store import RowStore
 from solon.dataset.views import VIEWS, Views, schema
 from solon.digests import uniform
 from solon.errors import BadInput, StorageError

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from solon.rows import Pair, SetAside
 
 __all__ = ["SUMS", "Numbers", "Quality"]
 
 
-@dataclass(frozen=True, slots=True)
-class Numbers:
+class Numbers(NamedTuple):
     """What tables and cards ask of one outcome; sums over these are the Quality of a dataset.
 
     reason is "" for a pair. judged says whether the judge answered both orders, same_slot whether the place that

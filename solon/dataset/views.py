@@ -132,7 +132,9 @@ def margin(p: float) -> float:
 
 def whole(text: str) -> str:
     """Return `text` with half characters (lone surrogates), which no file can hold, as U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _completions(pair: Pair, sft: str) -> list[str]:

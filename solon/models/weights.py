@@ -22,7 +22,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -138,6 +140,21 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _no_bar(module: str) -> Iterator[None]:
+    """Silence a module that takes tqdm itself, so that transformers' own switch does not reach it."""
+    there = importlib.import_module(module)
+    bar = getattr(there, "tqdm", None)
+    if bar is None:
+        yield
+        return
+    there.tqdm = functools.partial(bar, disable=True)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        there.tqdm = bar  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------------------------------------- what is where
@@ -277,7 +294,7 @@ def _dequantise(source: Path, folder: Path) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
         raise NotInstalled(f"{source}: reading GGUF needs torch, transformers and gguf; {LOCAL_PIP}") from error
-    with quiet():
+    with quiet(), _no_bar("transformers.modeling_gguf_pytorch_utils"):
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
             loaded = AutoModelForCausalLM.from_pretrained(

@@ -44,7 +44,7 @@ def card_facts(folder: RunFolder, recipe: Recipe) -> CardFacts:
         seed=recipe.seed,
         models=tuple(CardModel(role, who["name"], who["identity"]) for role, who in facts["cast"].items()),
         prompts=recipe.prompts.source,
-        reproduce="solon run recipe.yaml",
+        reproduce=f"solon run {Path(facts.get('file', 'recipe.yaml')).name}",
         solon=__version__,
         spend=_spend(folder.walks()),
         made=time.strftime("%Y-%m-%d", time.gmtime()),

@@ -1,9 +1,9 @@
 """The run: walk every row of a plan, a window of them at once, and hand each finished one to the dataset.
 
     runs/<recipe>-<plan>/
-        recipe.yaml, constitution.yaml   as they were
+        recipe.yaml, constitution.yaml   as they were when it was last walked
         rows.db                          the plan's rows, what is finished and set aside
-        run.json                         who played, where the ledger lies
+        run.json                         who plays, where the ledger lies
         walks.jsonl                      times and spend, a line a walk (and one a few seconds while it goes on)
         dataset/                         the export, with its card
         lock                             keeps two runs out of one folder
@@ -16,9 +16,9 @@ ledger and goes on; what is finished is skipped by an index.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -40,19 +40,24 @@ __all__ = ["FAILED", "Progress", "RunFolder", "walk"]
 FAILED = ("no_answer", "unreadable_answer", "rejected_call", "too_long")
 """Reasons that were failures, not answers: such a row is walked again when its run is started again."""
 
-NOTE_SECONDS = 5.0
-
 
 @dataclass
 class Progress:
-    """Where a walk stands. `known` and `asked` count calls of this walk, `usage` the tokens of the asked ones."""
+    """Where a walk stands.
+
+    total, done:  rows of the walk, and those among them that are finished, by this walk (`begun_with` not) or before
+    pairs, aside: what this walk made of rows
+    known, asked: calls of this walk; `usage` counts the tokens of the asked ones
+    """
 
     total: int = 0
     done: int = 0
+    begun_with: int = 0
     pairs: int = 0
     aside: Counter[str] = field(default_factory=Counter)
     known: int = 0
     asked: int = 0
+    failed: int = 0
     usage: Usage = Usage()
     started: float = field(default_factory=time.monotonic)
     interrupted: bool = False
@@ -61,9 +66,15 @@ class Progress:
     def seconds(self) -> float:
         return time.monotonic() - self.started
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Return how long the rest will take at the pace so far, or None before a row is done."""
+        walked = self.done - self.begun_with
+        return self.seconds / walked * (self.total - self.done) if walked else None
+
 
 class RunFolder:
-    """One run's place on disk. `RunFolder.settle(plan, ...)` makes or finds it, `RunFolder.open(path)` reads it."""
+    """One run's place on disk. `RunFolder.settled(plan, ...)` makes or finds it, `RunFolder.open(path)` reads it."""
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
         self.path = path
@@ -83,51 +94,46 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Return the run at `path`. Raises StorageError where there is none."""
+        if not path.is_dir():
+            raise StorageError(f"{path}: no such run folder; give runs/<name>, or start one with `solon run`")
         try:
             facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as problem:
+            missing = {"recipe", "plan", "cast", "ledger"} - set(facts)
+        except (OSError, ValueError, TypeError) as problem:
             raise StorageError(
                 f"{path}: no run folder (no readable run.json in it); give runs/latest or runs/<name>"
             ) from problem
+        if missing:
+            raise StorageError(f"{path}/run.json: {sorted(missing)[0]!r} is missing; start the run again to mend it")
         return cls(path, facts)
 
     @classmethod
-    def settle(cls, plan: Plan, runs: Path, recipe_text: str, *, base: Path, ledger: Path, cast: Cast) -> RunFolder:
-        """Return the plan's folder under `runs`, made if it is not there yet; the plan's store is moved into it."""
+    @contextmanager
+    def settled(cls, plan: Plan, runs: Path, recipe: Path, *, ledger: Path, cast: Cast) -> Iterator[RunFolder]:
+        """Hold the plan's folder under `runs` for this process; the plan's store is moved into a new folder.
+
+        The copies of recipe and constitution and the facts are written anew: what does not decide the data (how it
+        is exported, where the ledger lies) may have changed since. Raises Locked where another process walks it.
+        """
         path = runs / plan.folder
         plan.store.close()
+        with _written(path):
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _locked(path)
         try:
-            if not (path / "run.json").is_file():
-                path.mkdir(parents=True, exist_ok=True)
-                (path / "recipe.yaml").write_text(recipe_text, encoding="utf-8")
-                (path / "constitution.yaml").write_text(plan.constitution.to_yaml(), encoding="utf-8")
-                if not (path / "rows.db").is_file():
-                    shutil.move(plan.store.path, path / "rows.db")
-                # written last: a folder with run.json is whole
-                _write(path / "run.json", json.dumps(_facts(plan, path, base, ledger, cast), indent=1) + "\n")
-        except OSError as problem:
-            raise StorageError(
-                f"{path}: {problem.strerror or problem}; check the path, its permissions and the disk"
-            ) from problem
-        return cls.open(path)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for this process. Raises Locked where another process walks it."""
-        import fcntl
-
-        with (self.path / "lock").open("a+", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as problem:
-                lock.seek(0)
-                raise Locked(
-                    f"{self.path}: process {lock.read().strip() or '?'} walks this run; wait for it, or stop it"
-                ) from problem
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
-            yield
+            with _written(path):
+                rows = path / "rows.db"
+                # rows that no run.json stands beside were never walked: a kill cut their folder's making short
+                if not (rows.is_file() and (path / "run.json").is_file()):
+                    for end in ("-wal", "-shm"):
+                        rows.with_name(rows.name + end).unlink(missing_ok=True)
+                    plan.store.path.replace(rows)
+                _write(path / "recipe.yaml", recipe.read_text(encoding="utf-8-sig"))
+                _write(path / "constitution.yaml", plan.constitution.to_yaml())
+                _write(path / "run.json", json.dumps(_facts(plan, path, recipe, ledger, cast), indent=1) + "\n")
+            yield cls.open(path)
+        finally:
+            os.close(lock)
 
     def make_latest(self) -> None:
         """Let `runs/latest` point here."""
@@ -148,8 +154,13 @@ class RunFolder:
             "usage": asdict(progress.usage),
             "dollars": spent,
         }
-        with (self.path / "walks.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        file = self.path / "walks.jsonl"
+        with _written(file), file.open("a+b") as lines:
+            if lines.tell():
+                lines.seek(-1, os.SEEK_END)
+                if lines.read(1) != b"\n":  # a kill cut the last line
+                    lines.write(b"\n")
+            lines.write(json.dumps(line).encode() + b"\n")
 
     def walks(self) -> list[dict[str, Any]]:
         """Return one record a walk of this folder, in order: its last note."""
@@ -159,33 +170,60 @@ class RunFolder:
             return []
         last: dict[float, dict[str, Any]] = {}
         for line in lines:
-            with suppress(ValueError):  # a kill may cut the last line
+            with suppress(ValueError, TypeError, KeyError):  # a kill may cut a line
                 record = json.loads(line)
                 last[record["started"]] = record
         return list(last.values())
 
 
-def _facts(plan: Plan, path: Path, base: Path, ledger: Path, cast: Cast) -> dict[str, Any]:
+def _facts(plan: Plan, path: Path, recipe: Path, ledger: Path, cast: Cast) -> dict[str, Any]:
+    players = [player for player in cast.players() if player.role in plan.recipe.roles()]
     return {
         "recipe": plan.recipe.name,
         "plan": plan.name,
         "story": plan.recipe.story.kind,
         "constitution": plan.constitution.digest,
-        "base": os.path.relpath(base, path),
+        "file": os.path.relpath(recipe, path),
         "ledger": os.path.relpath(ledger, path),
-        "cast": {
-            player.role: {"name": player.name, "identity": player.model}
-            for player in cast.players()
-            if player.role in plan.recipe.roles()
-        },
+        "cast": {player.role: {"name": player.name, "identity": player.model} for player in players},
         "solon": __version__,
     }
 
 
+def _locked(path: Path) -> int:
+    """Return the open lock of a folder, held until it is closed; the kernel lets it go with its process."""
+    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as problem:
+        holder = os.read(lock, 20).decode("ascii", "replace").strip() or "?"
+        os.close(lock)
+        raise Locked(f"{path}: process {holder} walks this run; wait for its end, or stop it") from problem
+    except OSError:
+        os.close(lock)
+        raise
+    os.ftruncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
+    return lock
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Turn what the file system says into one line with a remedy."""
+    try:
+        yield
+    except OSError as problem:
+        raise StorageError(
+            f"{problem.filename or path}: {problem.strerror or problem}; check the path, its rights and the disk"
+        ) from problem
+
+
 def _write(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or not at all."""
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
     new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
+    new.write_bytes(text.encode())
     new.replace(path)
 
 
@@ -194,40 +232,50 @@ async def walk(
     store: RowStore,
     cast: Cast,
     *,
+    progress: Progress | None = None,
     limit: int | None = None,
+    again: tuple[str, ...] = FAILED,
     stop: asyncio.Event | None = None,
     tell: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Walk the unfinished rows among the plan's first `limit`, `window` at once, and return where it ended.
 
-    `stop` ends it early: no further row is begun, rows under way are dropped (their finished calls are in the
-    ledger). Raises Halt and StorageError as soon as one row does; what is finished is kept.
+    progress: written to while it goes on, and there when it fails
+    again:    rows that were set aside for one of these reasons count as unfinished
+    stop:     ends it early: no further row is begun, rows under way are dropped (their finished calls are in the
+              ledger)
+
+    Raises Halt and StorageError as soon as one row does; what is finished is kept.
     """
-    progress = Progress(total=min(store.planned, limit) if limit is not None else store.planned)
-    store.reopen(FAILED)
-    unfinished = iter(store.rows(limit))
+    progress = progress or Progress()
+    stop = stop or asyncio.Event()
+    if again:
+        store.reopen(again)
+    progress.total = min(store.planned, limit) if limit is not None else store.planned
+    progress.done = progress.begun_with = _finished_of(store, progress.total)
+    tell(progress)
+    rows = store.rows(limit)
     order = {step: place for place, (step, _) in enumerate(plan.story.steps(cast))}
-    progress.done = _finished_of(store, progress.total)
-    rows: set[asyncio.Task[None]] = set()
-    stopped = asyncio.create_task((stop or asyncio.Event()).wait())
-    more = True
+
+    async def walker() -> None:
+        for row in rows:  # all walkers share this generator: each row is taken once
+            if stop.is_set():
+                return
+            await _walk_row(plan, row, cast, store, order, progress, tell)
+            await asyncio.sleep(0)  # a row that memory knows whole never waits, and Ctrl-C must still be heard
+
+    walkers = [asyncio.create_task(walker()) for _ in range(min(plan.recipe.window, progress.total - progress.done))]
+    walking = asyncio.gather(*walkers)
+    stopped = asyncio.create_task(stop.wait())
     try:
-        while (rows or more) and not stopped.done():
-            while more and len(rows) < plan.recipe.window:
-                row = next(unfinished, None)
-                more = row is not None
-                if row is not None:
-                    rows.add(asyncio.create_task(_walk_row(plan, row, cast, store, order, progress, tell)))
-            if rows:
-                done, _ = await asyncio.wait({*rows, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                rows -= done
-                for task in done - {stopped}:
-                    task.result()
-        progress.interrupted = stopped.done()
+        await asyncio.wait({walking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if walking.done():
+            walking.result()
+        progress.interrupted = stop.is_set() and progress.done < progress.total
     finally:
-        for task in (*rows, stopped):
+        for task in (*walkers, stopped):
             task.cancel()
-        await asyncio.gather(*rows, stopped, return_exceptions=True)
+        await asyncio.gather(*walkers, stopped, walking, return_exceptions=True)
         store.flush()
     return progress
 
@@ -247,7 +295,8 @@ async def _walk_row(
     def listen(question: Asked, call: Call, reply: Reply | None) -> None:
         if reply is None:
             asked.append(question)
-        elif reply.known:
+            return
+        if reply.known:
             progress.known += 1
         else:
             progress.asked += 1
@@ -259,8 +308,7 @@ async def _walk_row(
         progress.aside["not_known"] += 1  # nothing was asked, so nothing has become of this row
         return
     # by the story's order, not by whose answer came first: the same row is the same bytes
-    outcome = replace(outcome, asked=tuple(sorted(asked, key=lambda question: order[question.step])))
-    store.finish(outcome)
+    outcome = store.finish(replace(outcome, asked=tuple(sorted(asked, key=lambda question: order[question.step]))))
     progress.done += 1
     if isinstance(outcome, Pair):
         progress.pairs += 1

@@ -58,6 +58,7 @@ def train(
         StorageError: the output cannot be written.
         SolonError: the loss became nan.
     """
+    from solon.models.weights import prepare_torch
     from solon.training import faults, options
 
     runs = tuple(Path(run) for run in runs)
@@ -70,6 +71,7 @@ def train(
     given = options.read(sets, options_file)
     # TRL reports every training to its makers; whoever wants that sets the variable to 0
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    prepare_torch()
     faults.needs("torch", "transformers", "accelerate", "trl", "matplotlib", "peft")
     options.warn_of_trl(installed("trl"), say)
 

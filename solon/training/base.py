@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solon.errors import BadInput
+from solon.models import weights
+from solon.models.spec import EMBEDDED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -112,11 +114,12 @@ def _resolved(model: str) -> str:
                 f"\"from solon.training import merge; merge('{model}', '{model}-merged')\""
             )
         return str(folder)
+    if model == EMBEDDED or folder.is_file():
+        return str(weights.resolve(model).path)
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise BadInput(f"--model {model}: no such folder")
-    from solon.models import weights
-
-    return str(weights.resolve(model, Path.cwd()).path)
+    # a hub id stays one: a LoRA adapter names its base by it, and `revision` is then read
+    return model
 
 
 def _count(job: Job, config: Any, trusted: bool) -> int:

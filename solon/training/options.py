@@ -199,11 +199,13 @@ def defaults(task: str, *, parameters: int, positions: int, device: str, lora: b
 
 def field_defaults(config: type) -> dict[str, Any]:
     """Return the default of every field of a dataclass: for TRL's config, what holds where nobody says anything."""
-    return {
-        each.name: each.default if each.default is not MISSING else each.default_factory()  # type: ignore[misc]
-        for each in fields(config)
-        if each.default is not MISSING or each.default_factory is not MISSING
-    }
+    plain: dict[str, Any] = {}
+    for each in fields(config):
+        if each.default is not MISSING:
+            plain[each.name] = each.default
+        elif each.default_factory is not MISSING:
+            plain[each.name] = each.default_factory()
+    return plain
 
 
 def warn_of_trl(found: str, say: Callable[[str], None]) -> None:
@@ -240,12 +242,10 @@ def _coerce(value: Any, hint: Any) -> Any:
     """Return `value` as the type that `hint` names. Raises ValueError that says what it should be."""
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-    kinds = typing.get_args(hint) or (hint,)
+    kinds = typing.get_args(hint) if _is_union(hint) else (hint,)
     if isinstance(value, bool) and bool not in kinds and Any not in kinds:
         raise ValueError(f"expected {_named(hint)}, not a yes or no")
-    lists = [kind for kind in kinds if typing.get_origin(kind) is list] or (
-        [hint] if typing.get_origin(hint) is list else []
-    )
+    lists = [kind for kind in kinds if typing.get_origin(kind) is list]
     if lists and not isinstance(value, (list, type(None))) and str not in kinds:
         value = [value]
     try:

@@ -20,7 +20,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 
@@ -244,7 +243,7 @@ class RowStore:
         with _storage(self.path):
             self._begin()
             earlier = ask("SELECT reason FROM finished WHERE idx = ?", (row.index,)).fetchone()
-            values = (row.index, *astuple(numbers))
+            values = (row.index, *numbers)
             ask(f"INSERT OR REPLACE INTO finished VALUES ({', '.join('?' * len(values))})", values)
             ask("INSERT OR REPLACE INTO walks VALUES (?, ?)", (row.index, content))
             for reason, step in ((earlier and earlier[0], -1), (numbers.reason, 1)):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from solon.calls import Message
 from solon.dataset.encoding import decode_outcome, decode_row, encode_outcome, encode_row, gate
-from solon.dataset.rows import FORMAT, RowStore
+from solon.dataset.store import FORMAT, RowStore
 from solon.errors import REASONS, BadInput, StorageError
 from solon.rows import Asked, Draft, Draw, Pair, Prompt, Row, SetAside, Vote
 
@@ -298,7 +298,7 @@ def test_the_counts_of_nothing_are_nothing(path: Path) -> None:
 WALK = """
 import os, sys
 from pathlib import Path
-from solon.dataset.rows import RowStore
+from solon.dataset.store import RowStore
 from solon.rows import SetAside
 with RowStore.open(Path(sys.argv[1])) as store:
     for count, row in enumerate(store.rows()):
@@ -378,7 +378,7 @@ def test_a_run_under_way_can_be_looked_at(path: Path) -> None:
 
 
 def test_a_second_writer_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("solon.dataset.rows.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("solon.dataset.store.BUSY_SECONDS", 0.05)
     with RowStore.open(planned(path, 3)) as store:
         store.finish(pair(store.row(0)))
         store.finish(pair(store.row(1)))  # waits for its group, so the file is held

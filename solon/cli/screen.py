@@ -1,0 +1,45 @@
+"""How everything is printed: texts as they are, whatever stands in them.
+
+A model's text may hold square brackets (rich would take them for markup), `:smile:` (for a picture), escape
+sequences (the terminal would obey them) and half characters (no stream can hold them). None of these gets through.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rich.console import Console
+
+__all__ = ["console", "counted", "money", "plain"]
+
+
+def console(**given: Any) -> Console:
+    """Return a console that prints texts as they are and leaves the wrapping of long lines to the terminal."""
+    return Console(markup=False, emoji=False, highlight=False, **{"soft_wrap": True, **given})
+
+
+def plain(text: object) -> str:
+    """Return `text` with control characters made visible and half characters replaced."""
+    whole = str(text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return _CONTROL.sub(_visible, whole)
+
+
+def _visible(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return "\N{REPLACEMENT CHARACTER}" if code > 0x7F else "\N{SYMBOL FOR DELETE}" if code == 0x7F else chr(0x2400 + code)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def counted(count: int, noun: str, nouns: str | None = None) -> str:
+    """Return "1 row", "2 rows", "0 rows"."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def money(dollars: float | None) -> str:
+    """Return "$1.20", or that the price is unknown: never zero for what nobody said."""
+    if dollars is None:
+        return "price unknown (give `price:` with the model)"
+    return f"${dollars:,.2f}" if dollars >= 0.01 or dollars == 0 else f"${dollars:.4f}" if dollars >= 1e-4 else "under $0.0001"
