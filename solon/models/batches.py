@@ -47,7 +47,11 @@ class Engine(Protocol):
     model: Any
     width: int
     steady: bool
-    rows: list[Row]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Return the rows that were admitted and not dropped."""
+        ...
 
     def free(self) -> int:
         """Return how many rows may be admitted now."""
@@ -97,27 +101,31 @@ def left_padded(sequences: Sequence[Sequence[int]], device: Any) -> dict[str, to
 
 
 class Padded:
-    """Rows padded on the left and decoded in step until the last has ended; ended rows are left out as they get many."""
+    """Rows padded on the left, decoded in step until the last has ended; ended ones leave once they are half."""
 
     def __init__(self, model: Any, tokenizer: Any, width: int) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.width = width
         self.steady = width == 1
-        self.rows: list[Row] = []
-        self._places: list[Row] = []  # who sits where in the cache, ended rows too
+        self._rows: list[Row] = []
+        self._places: list[Row] = []  # who sits where in the cache, dropped rows too
         self._cache: Any = None
         self._mask: Any = None
 
+    @property
+    def rows(self) -> list[Row]:
+        return self._rows
+
     def free(self) -> int:
-        return 0 if self.rows else self.width
+        return 0 if self._rows else self.width
 
     @torch.inference_mode()
     def admit(self, rows: Sequence[Row]) -> None:
         inputs = left_padded([row.prompt for row in rows], self.model.device)
         self._cache = DynamicCache(config=self.model.config)
         logits = forward(self.model, past_key_values=self._cache, use_cache=True, **inputs)
-        self._places = self.rows = list(rows)
+        self._places, self._rows = list(rows), list(rows)
         self._mask = inputs["attention_mask"]
         self._take(logits[:, -1])
 
@@ -133,19 +141,19 @@ class Padded:
         self._take(logits[:, -1])
 
     def drop(self, row: Row) -> None:
-        self.rows = [other for other in self.rows if other is not row]
-        if not self.rows:
+        self._rows = [other for other in self._rows if other is not row]
+        if not self._rows:
             self._places, self._cache, self._mask = [], None, None
 
     def _take(self, logits: torch.Tensor) -> None:
-        live = [place for place, row in enumerate(self._places) if row in self.rows and row.finish is None]
+        live = [place for place, row in enumerate(self._places) if row in self._rows and row.finish is None]
         rows = [self._places[place] for place in live]
         for row, token in zip(rows, choose(logits[live], rows), strict=True):
             settle(row, token, self.tokenizer)
 
     def _thin_out(self) -> None:
         """Take ended rows out of the cache once they are half of it."""
-        live = [place for place, row in enumerate(self._places) if row in self.rows and row.finish is None]
+        live = [place for place, row in enumerate(self._places) if row in self._rows and row.finish is None]
         if 2 * len(live) > len(self._places) or not all(isinstance(it, DynamicLayer) for it in self._cache.layers):
             return
         index = torch.tensor(live, device=self.model.device)
@@ -302,11 +310,10 @@ def bears_slots(model: Any, tokenizer: Any) -> bool:
         plain = torch.stack([_last_logits(model, [*prompt, 1]) for prompt in prompts])
         model.set_attn_implementation(ATTENTION)
         slots = Slots(model, tokenizer, 3)
-        for seat, prompt in enumerate(prompts):
+        for prompt in prompts:
             row = Row(prompt, 1, "", Taste(temperature=0), frozenset())
             slots.admit([row])
-            row.tokens = [1]
-            assert slots._seats[seat] is row
+            row.tokens = [1]  # whatever was chosen: both ways are to read the same token
         with torch.inference_mode():
             tried = slots._forward()[:2].float()
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError):

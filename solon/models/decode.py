@@ -129,7 +129,7 @@ def _draw(scores: torch.Tensor, rows: Sequence[Row]) -> list[int]:
         if row.taste.top_k or row.taste.top_p < 1 or row.taste.min_p:
             chances[place] = _narrowed(chances[place], row.taste)
     below = chances.double().cumsum(-1)
-    whole = below[:, -1:]
+    whole = below[:, -1:].contiguous()
     noise = [[uniform("solon.token/1", row.key, len(row.tokens))] for row in rows]
     aim = torch.tensor(noise, dtype=torch.float64, device=device) * whole
     # the first token whose sum lies beyond the aim; never one without a chance, were u rounded up to 1

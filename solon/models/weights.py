@@ -195,7 +195,7 @@ def _from_hub(name: str) -> Path:
     """Return the snapshot of a hub repository: the whole one that is here already, else a download."""
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError, HfHubHTTPError
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     except ImportError as error:
         raise NotInstalled(f"{name}: a local model needs more parts; {LOCAL_PIP}") from error
     wanted = [*TEXT_FILES, *WEIGHT_FILES, "*.safetensors.index.json", "*.bin.index.json"]
@@ -297,9 +297,7 @@ def _dequantise(source: Path, folder: Path) -> None:
     with quiet(), _no_bar("transformers.modeling_gguf_pytorch_utils"):
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-            loaded = AutoModelForCausalLM.from_pretrained(
-                source.parent, gguf_file=source.name, dtype=torch.float32
-            )
+            loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
         except Exception as error:
             # a damaged file shows itself as any of a dozen exceptions of the readers below
             reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -8,7 +8,7 @@ import urllib.request
 from typing import Any
 
 import pytest
-from conftest import LITELLM_KEY, NAME
+from running import LITELLM_KEY, NAME
 
 from solon.calls import Call, Message, Model, Sampling
 from solon.errors import CallFailed, Halt
@@ -87,6 +87,7 @@ async def test_three_servers_that_call_their_model_the_same_are_three_identities
 
 async def test_llama_cpps_label_log_probabilities_are_those_of_its_raw_answer(llama_url: str) -> None:
     model = openai_at(llama_url)
+    await model(weighing(model))  # llama.cpp's numbers change in the second digit once it has read the prompt before
     reply = await model(weighing(model))
     body = {
         "model": NAME,
@@ -99,6 +100,7 @@ async def test_llama_cpps_label_log_probabilities_are_those_of_its_raw_answer(ll
     first = raw(f"{llama_url}/chat/completions", body)["choices"][0]["logprobs"]["content"][0]
     shown = {top["token"]: top["logprob"] for top in first["top_logprobs"][:20]}
     assert reply.logprobs is not None
+    assert first["token"].strip(" \n()*") == "A", "no decoration to look through here"
     for label, ours in zip("AB", reply.logprobs, strict=True):
         spellings = [log for token, log in shown.items() if token.strip(" \n()*") == label]
         assert ours == (pytest.approx(math.log(sum(map(math.exp, spellings))), abs=1e-3) if spellings else None)
@@ -108,6 +110,7 @@ async def test_llama_cpps_label_log_probabilities_are_those_of_its_raw_answer(ll
 async def test_a_base_models_labels_are_read_from_llama_cpps_completions(llama_url: str) -> None:
     model = openai_at(llama_url, form="text")
     document = (Message("text", "Q: Which is warmer, (A) fire or (B) ice?\nA: The answer is"),)
+    await model(weighing(model, document, (" (A)", " (B)")))
     reply = await model(weighing(model, document, (" (A)", " (B)")))
     body = {"model": NAME, "prompt": document[0].content, "max_tokens": 5, "temperature": 0, "logprobs": 20}
     shown = raw(f"{llama_url}/completions", body)["choices"][0]["logprobs"]
@@ -117,7 +120,7 @@ async def test_a_base_models_labels_are_read_from_llama_cpps_completions(llama_u
         direct = math.exp(shown["top_logprobs"][0].get(f" {label}", -math.inf))
         opened = math.exp(shown["token_logprobs"][0] + shown["top_logprobs"][1][label])
         assert ours is not None
-        assert math.exp(ours) == pytest.approx(direct + opened, rel=0.05)
+        assert math.exp(ours) == pytest.approx(direct + opened, rel=1e-3)
     continued = await model(Call(model.identity, document, Sampling(0.0, None, 8, ("\n",))))
     assert continued.text
     assert "\n" not in continued.text
