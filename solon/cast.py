@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from bisect import bisect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from solon.calls import Ask, Call, Can, Form, Message, Reply, Sampling
-from solon.errors import Aside
+from solon.errors import Aside, BadInput
+from solon.markup import own_turn
 from solon.rows import Asked
 
 __all__ = ["ROLES", "Cast", "Listener", "Player", "Said", "together"]
@@ -63,6 +65,10 @@ class Player:
     cut: Literal["aside", "sentence", "keep"] = "aside"
     listener: Listener | None = None
 
+    def __post_init__(self) -> None:
+        if self.system and self.form == "text":
+            raise BadInput(f"{self.role}: a base model (form: text) takes no system prompt; leave `system` out")
+
     def call(
         self,
         messages: Sequence[Message],
@@ -74,7 +80,7 @@ class Player:
         attempt: int = 0,
     ) -> Call:
         """Return the Call that these messages make for this player; throws no dice, asks nobody."""
-        if self.system and self.form == "chat":
+        if self.system:
             # one system message: chat templates accept no second one
             first = messages[0]
             own = self.system if first.role != "system" else f"{self.system}\n\n{first.content}"
@@ -114,20 +120,29 @@ class Player:
             reply = await self._asked(call, step)
             if reply.finish == "refusal":
                 raise Aside("refused", f"{self.name} at {step}: {short(reply.text)}".removesuffix(": "))
-            if reply.text.strip() and reply.finish != "length":
+            text, cut = self._words(reply)
+            if text and not cut:
                 break
-        text = reply.text.strip()
         if not text:
             why = ", all of max_tokens went into thinking" if reply.thinking and reply.finish == "length" else ""
             raise Aside("empty_answer", f"{self.name} at {step}{why}")
         if endless(text):
             raise Aside("repetition", f"{self.name} at {step}: {short(text)}")
-        if reply.finish != "length" or self.cut == "keep":
+        if not cut or self.cut == "keep":
             return Said(text, reply, call.key)
         whole = whole_sentences(text) if self.cut == "sentence" else ""
         if not whole:
             raise Aside("cut_answer", f"{self.name} at {step}, max_tokens {call.sampling.max_tokens}")
         return Said(whole, reply, call.key, trimmed=whole != text)
+
+    def _words(self, reply: Reply) -> tuple[str, bool]:
+        """Return the reply's words, and whether they were cut off.
+
+        A base model that begins another turn has finished its own, whatever stopped it then: servers take four stop
+        words at most, and the markup has six names.
+        """
+        own = own_turn(reply.text) if self.form == "text" else reply.text
+        return own.strip(), reply.finish == "length" and own == reply.text
 
 
 @dataclass(frozen=True)
@@ -151,7 +166,7 @@ async def together(*questions: Awaitable[T]) -> list[T]:
     """Return all answers, asked at once. Where some set the row aside, wait for the rest, then raise the first.
 
     Waiting makes a row's record the same whichever answer came first, and leaves no paid call without an owner.
-    What ends the run (Halt, StorageError) is raised at once.
+    What ends the run (Halt, StorageError) is raised at once, and takes the other questions back.
     """
 
     async def held(question: Awaitable[T]) -> T | Aside:
@@ -160,45 +175,81 @@ async def together(*questions: Awaitable[T]) -> list[T]:
         except Aside as problem:
             return problem
 
+    tasks = [asyncio.ensure_future(held(question)) for question in questions]
+    try:
+        outcomes = await asyncio.gather(*tasks)
+    finally:
+        # gather leaves the others running when one raises
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     answers = []
-    for answer in await asyncio.gather(*(held(question) for question in questions)):
-        if isinstance(answer, Aside):
-            raise answer
-        answers.append(answer)
+    for outcome in outcomes:
+        if isinstance(outcome, Aside):
+            raise outcome
+        answers.append(outcome)
     return answers
 
 
-_SENTENCE_END = re.compile(r"[.!?…](?:[\"'”’)\]*_]+)?(?=\s|$)|\n")
-_LIST_MARK = re.compile(r"(?:^|\n)\s*(?:\d{1,3}|[a-zA-Z])\.$")
+_CLOSING = "[\"'”’»)\\]*_`」』）]*"
+_END = re.compile(rf"(?P<latin>[.!?…؟۔।]+{_CLOSING}(?=\s|$))|(?P<wide>[。！？｡]+{_CLOSING})|(?P<fence>```$)|\n")
+_NO_END = re.compile(
+    r"(?:^|[.!?:;]\s)[ \t>*_(-]*(?:\d{1,3}|[a-zA-Z])$"  # "2." of a list
+    r"|\b(?:Drs?|Mr|Mrs|Ms|Mx|Prof|St|Rev|Gen|Sen|Gov|Capt|Lt|Col|vs|e\.g|i\.e|cf|approx|No|Fig|Eq|Vol|pp|[A-Z])$"
+)
+_MAY_GO_ON = re.compile(r"(?:\d|\.\.|\b(?:etc|Inc|Ltd|Co|Corp|Jr|Sr|al|a\.m|p\.m|U\.S|U\.K))$")
+_ITEM = re.compile(r"\s*(?:[-*+•|>]|\(?(?:\d{1,3}|[a-zA-Z])[.)]\s|```|~~~)")
+_HEADING = re.compile(r"\s*(?:#|\*\*[^*]*[^*.!?]\*\*\s*$)|.*[:：][*_]*\s*$")
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 
 
 def whole_sentences(text: str) -> str:
-    """Return `text` up to its last whole sentence, or "" where it has none. A list's "2." ends no sentence."""
-    for end in reversed(list(_SENTENCE_END.finditer(text))):
-        whole = text[: end.end()].rstrip()
-        if whole and not _LIST_MARK.search(whole):
+    """Return `text` up to its last whole sentence, line of verse or list item; "" where it has none.
+
+    No end: a list's "2.", "Dr.", an initial, what goes on in small letters, a number or "..." at the very end (more
+    digits may follow), a heading or a line ending in ":" (what it introduces is lost), a line inside a code block
+    that was not closed. A line break ends something only after a short line, an item, a row, or a sentence: a line
+    of 60 characters without a full stop may be wrapped prose.
+    """
+    fences = [fence.start() for fence in _FENCE.finditer(text)]
+    for end in reversed(list(_END.finditer(text))):
+        if bisect(fences, end.end() - 1) % 2 == 0 and _ends(text, end) and (whole := text[: end.end()].rstrip()):
             return whole
     return ""
+
+
+def _ends(text: str, end: re.Match[str]) -> bool:
+    """Return whether the mark at `end` ends something whole. Fences are not its business."""
+    if end["wide"] or end["fence"]:
+        return True
+    line = text[text.rfind("\n", 0, end.start()) + 1 : end.start()]
+    if not end["latin"]:
+        return bool(line.strip()) and not _HEADING.match(line) and (len(line) < 60 or bool(_ITEM.match(line)))
+    mark, last = end["latin"], end.end() == len(text)
+    if text[end.end() : end.end() + 20].lstrip(" \t")[:1].islower():
+        return False
+    if mark[0] != ".":
+        return not (last and mark[0] == "…")
+    return not _NO_END.search(line) and not (last and (mark.startswith("..") or _MAY_GO_ON.search(line)))
 
 
 def endless(text: str, *, times: int = 8, least: int = 160) -> bool:
     """Return whether `text` ends in one stretch said at least `times` times over at least `least` characters.
 
-    Looks at the tail alone, for stretches of up to a quarter of 4,000 characters: a poem's refrain is no match.
+    Looks at the last 4,000 characters alone, and at exact repetition alone: a refrain, a counting list or a table
+    whose cells differ is no match. A stretch without letters and digits (a rule of dashes, a table's border) must
+    fill 400 characters.
     """
     tail = text.rstrip()[-4000:]
-    if len(tail) < least:
-        return False
-    return any(
-        span * times >= least and tail[-span * times :] == tail[-span:] * times
-        for span in range(1, len(tail) // times + 1)
-        if tail[-span:] == tail[-2 * span : -span]
-    ) or any(
-        # short stretches must fill `least` characters, so they are said more often
-        tail[-least:] == (tail[-span:] * (least // span + 1))[-least:]
-        for span in range(1, least // times)
-        if tail[-span:] == tail[-2 * span : -span]
-    )
+    for span in range(1, len(tail) // times + 1):
+        stretch = tail[-span:]
+        if stretch != tail[-2 * span : -span]:
+            continue
+        enough = max(span * times, least if any(map(str.isalnum, stretch)) else max(least, 400))
+        # equal to itself moved by `span`: said over and over, wherever the last one was cut
+        if len(tail) >= enough and tail[-enough:-span] == tail[-enough + span :]:
+            return True
+    return False
 
 
 def short(text: str, most: int = 80) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -69,7 +69,6 @@ class Planned:
     name: str
     folder: Path
     exists: bool
-    duplicates: int
     survey: Survey
     known_usage: Usage
     certain: Estimate
@@ -99,18 +98,17 @@ async def plan_recipe(path: str | Path, *, limit: int | None = None) -> Planned:
     async with Workshop(recipe, base, planning=True) as shop:
         dry = await shop.dry_cast()
         async with planning(recipe, base, dry) as plan:
-            folder = _runs(recipe, base) / plan.folder
+            folder = recipe.runs_folder(base) / plan.folder
             exists = (folder / "run.json").is_file()
             with RunFolder.open(folder).store(read_only=True) if exists else nullcontext() as walked:
                 survey = await take_survey(plan, dry, limit=limit, walked=walked, failed=FAILED)
-            duplicates = plan.store.duplicates
         certain, at_most, known_usage = Estimate(), Estimate(), Usage()
         for step, count in survey.steps.items():
             role = survey.roles[step]
             sure, most = estimate(shop.price(role), count, recipe.sampling(role).max_tokens)
             certain, at_most, known_usage = certain + sure, at_most + most, known_usage + count.known_usage
     names = {player.role: player.name for player in dry.players() if player.role in recipe.roles()}
-    return Planned(recipe, plan.name, folder, exists, duplicates, survey, known_usage, certain, at_most, names)
+    return Planned(recipe, plan.name, folder, exists, survey, known_usage, certain, at_most, names)
 
 
 async def run_recipe(
@@ -136,7 +134,7 @@ async def run_recipe(
     async with Workshop(recipe, base, offline=offline, refresh=refresh) as shop:
         cast = await shop.cast()
         async with planning(recipe, base, cast) as plan:
-            settled = RunFolder.settled(plan, _runs(recipe, base), path, ledger=shop.ledger_path, cast=cast)
+            settled = RunFolder.settled(plan, recipe.runs_folder(base), path, ledger=shop.ledger_path, cast=cast)
             with settled as folder, folder.store() as store:
                 folder.make_latest()
                 if refresh:
@@ -159,10 +157,6 @@ async def run_recipe(
                     folder, progress, store.planned, store.duplicates, store.pairs, store.tally(), store.quality(),
                     shop.spent(), views,
                 )  # fmt: skip
-
-
-def _runs(recipe: Recipe, base: Path) -> Path:
-    return base / Path(recipe.runs).expanduser()
 
 
 def _noting(folder: RunFolder, shop: Workshop, started: float, tell: Teller) -> Teller:
@@ -237,33 +231,30 @@ def check_page(path: str | Path) -> str:
         return f"{path}: a constitution of {_counted(count, 'principle')}, digest {constitution.digest[:12]}"
     recipe = read_recipe(path)
     problems: list[str] = []
-    constitution, prompts = None, 0
+    prompts, dice = 0, None
     try:
-        constitution = recipe.constitution_object(path.parent)
+        dice = Dice(recipe, recipe.constitution_object(path.parent))
     except BadInput as problem:
         problems += problem.problems
-    dice = Dice(recipe, constitution) if constitution else None
     try:
         for prompts, prompt in enumerate(read_prompts(recipe.prompts, path.parent), start=1):
-            if dice:
-                problems += [
-                    f"{recipe.prompts.source}: prompt {prompts}: {line}"
-                    for line in _undrawable(dice, prompt)
-                    if len(problems) < MOST_PROBLEMS
-                ]
+            if dice and len(problems) < MOST_PROBLEMS:
+                problems += [f"{recipe.prompts.source}: prompt {prompts}: {line}" for line in _undrawable(dice, prompt)]
     except BadInput as problem:
         problems += problem.problems
-    if problems or constitution is None:
+    if problems or dice is None:
         raise BadInput(problems)
-    count = len(constitution.principles)
+    count = len(dice.constitution.principles)
     return f"{path}: a {recipe.story.kind} recipe, {_counted(prompts, 'prompt')}, {_counted(count, 'principle')}"
 
 
-def _undrawable(dice: Dice, prompt: Prompt) -> Iterator[str]:
+def _undrawable(dice: Dice, prompt: Prompt) -> tuple[str, ...]:
+    """Return why the row of this prompt cannot be planned; empty where it can."""
     try:
         dice.throw(prompt)
     except BadInput as problem:
-        yield from problem.problems
+        return problem.problems
+    return ()
 
 
 def _counted(count: int, noun: str) -> str:

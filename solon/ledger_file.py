@@ -247,12 +247,15 @@ def delete_rows(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
     db.executemany("DELETE FROM calls WHERE id = ?", ((number,) for number in numbers))
 
 
+REWRITE_SECONDS = 60.0
+
+
 def rewrite(path: Path) -> None:
     """Write the file anew without what was removed from it, so that no removed byte stays in it.
 
     `secure_delete` alone is not enough: pages that SQLite balances keep stale copies of rows.
     """
-    with storage(path), closing(connect(path, patience=60.0)) as db:
+    with storage(path), closing(connect(path, patience=REWRITE_SECONDS)) as db:
         db.execute("VACUUM")
         busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     if busy:

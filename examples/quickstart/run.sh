@@ -13,6 +13,7 @@ solon run preference.yaml
 preference=runs/$(readlink runs/latest)
 
 echo "== 3. a few steps of DPO on both (far too few to change a model: this shows the way)"
+rm -rf models/dpo    # a trained model is never written over; this one is ours
 solon train dpo "$revision" "$preference" --model smollm2 --lora --output models/dpo \
   --set max_steps=4 --set per_device_train_batch_size=2 --set gradient_accumulation_steps=1 --set max_length=384
 

@@ -27,7 +27,9 @@ def plain(text: object) -> str:
 
 def _visible(found: re.Match[str]) -> str:
     code = ord(found[0])
-    return "\N{REPLACEMENT CHARACTER}" if code > 0x7F else "\N{SYMBOL FOR DELETE}" if code == 0x7F else chr(0x2400 + code)
+    if code < 0x20:
+        return chr(0x2400 + code)  # the picture of the control character
+    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -42,4 +44,6 @@ def money(dollars: float | None) -> str:
     """Return "$1.20", or that the price is unknown: never zero for what nobody said."""
     if dollars is None:
         return "price unknown (give `price:` with the model)"
-    return f"${dollars:,.2f}" if dollars >= 0.01 or dollars == 0 else f"${dollars:.4f}" if dollars >= 1e-4 else "under $0.0001"
+    if dollars and dollars < 0.01:
+        return f"${dollars:.4f}" if dollars >= 0.0001 else "under $0.0001"
+    return f"${dollars:,.2f}"

@@ -33,7 +33,7 @@ def print_plan(planned: Planned) -> None:
     table.add_row("all", "", f"{survey.known:,}", f"{survey.certain:,}", f"{survey.at_most:,}", style="bold")
     out.print(table, soft_wrap=False)
     out.print()
-    same = f", {counted(planned.duplicates, 'duplicate prompt')} fell together" if planned.duplicates else ""
+    same = f", {counted(survey.duplicates, 'duplicate prompt')} fell together" if survey.duplicates else ""
     done = f"{survey.finished:,} finished in {planned.folder}" if planned.exists else "no run of it yet"
     out.print(f"plan {planned.name}: {counted(survey.rows, 'row')}{same}; {done}")
     out.print(
@@ -116,7 +116,9 @@ def _quality_told(done: Done) -> list[tuple[str, str, str]]:
         lines.append(("trimmed", share, "of texts lost an unfinished last sentence"))
     if quality.original_chosen:
         times = "time" if quality.original_chosen == 1 else "times"
-        lines.append(("original won", f"{quality.original_chosen:,}", f"{times} the judge preferred it to the revision"))
+        lines.append(
+            ("original won", f"{quality.original_chosen:,}", f"{times} the judge preferred it to the revision")
+        )
     if quality.judged:
         share = f"{quality.same_slot / quality.judged:.0%}"
         lines.append(("same slot", share, "of comparisons won by a place, not a text"))
@@ -217,14 +219,16 @@ def print_abilities(abilities: list[Ability]) -> int:
     out = console()
     words = {True: "yes", False: "no", None: "-"}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("role", "model", "answers", "log-probabilities", "schema", "tokens/s", "known as"):
-        table.add_column(name, overflow="fold")
+    for name in ("role", "model", "answers", "logprobs", "schema", "tokens/s"):
+        table.add_column(name, overflow="fold", no_wrap=name != "model")
     for one in abilities:
-        speed = f"{one.tokens_per_second:.1f}" if one.tokens_per_second else "-"
+        speed = f"{one.tokens_per_second:,.0f}" if one.tokens_per_second else "-"
         answers = f"in {one.seconds:.2f} s" if one.answered else "no"
-        cells = (one.role, one.name, answers, words[one.logprobs], words[one.schema], speed, one.identity)
-        table.add_row(*map(plain, cells))
+        table.add_row(*map(plain, (one.role, one.name, answers, words[one.logprobs], words[one.schema], speed)))
     out.print(table, soft_wrap=False)
+    for identity in dict.fromkeys(one.identity for one in abilities if one.identity):
+        roles = ", ".join(one.role for one in abilities if one.identity == identity)
+        out.print(plain(f"the ledger knows {roles} as {identity}"))
     for one in abilities:
         if one.problem:
             out.print(plain(f"{one.role}: {one.problem}"), style="red")

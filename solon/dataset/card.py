@@ -110,10 +110,10 @@ def card_text(
         reproduce=facts.reproduce,
         licence_note=f"\n\n{facts.licence_note}" if facts.licence_note else "",
     )
-    return f"---\n{_front_matter(facts.name, counts, digests)}---\n\n{body}"
+    return f"---\n{_front_matter(facts, counts, digests)}---\n\n{body}"
 
 
-def _front_matter(name: str, counts: Counts, digests: Mapping[str, str]) -> str:
+def _front_matter(facts: CardFacts, counts: Counts, digests: Mapping[str, str]) -> str:
     from huggingface_hub import DatasetCardData
 
     configs = [
@@ -127,13 +127,15 @@ def _front_matter(name: str, counts: Counts, digests: Mapping[str, str]) -> str:
     ]
     most = max((sum(splits.values()) for splits in counts.values()), default=0)
     told: dict[str, Any] = {
-        "pretty_name": name,
+        "pretty_name": facts.name,
         "tags": ["constitutional-ai", "rlaif", "preference", "dpo", "synthetic", "trl", "solon"],
         "task_categories": ["text-generation"],
         "size_categories": [next(size for size, end in _SIZES if most < end)],
     }
     if configs:
         told["configs"] = configs
+    # what a trainer writes down about the data that it was given
+    told["solon"] = {"plan": facts.plan, "constitution": facts.digest}
     data = DatasetCardData(**told)
     return str(data.to_yaml()) + "\n"
 

@@ -37,8 +37,10 @@ class Shot:
 
 def document(prompt: Sequence[Message], response: str, step: Round, shots: Sequence[Shot] = ()) -> str:
     """Return the text that a base model is to continue; a finished round gives the paper's whole transcript."""
-    text = "".join(document(shot.prompt, shot.response, shot.round) for shot in shots)
-    text += conversation([*prompt, Message("assistant", response)])
+    # a system message speaks of everything below it, so it stands before the worked examples here and in a chat
+    text = conversation([message for message in prompt if message.role == "system"])
+    text += "".join(document(shot.prompt, shot.response, shot.round) for shot in shots)
+    text += conversation([*(message for message in prompt if message.role != "system"), Message("assistant", response)])
     text += turn("CritiqueRequest", step.critique_request)
     if step.critique is None:
         return text + ask_for("Critique")
@@ -50,7 +52,8 @@ def turns(prompt: Sequence[Message], response: str, step: Round, shots: Sequence
     """Return the messages that ask a chat model for what is still to come of `step`."""
     # a system message of the prompt stays first: chat templates accept it nowhere else
     system = [message for message in prompt if message.role == "system"]
-    messages = [message for message in prompt if message.role != "system"]
+    messages = [message for shot in shots for message in _finished(shot)]
+    messages += [message for message in prompt if message.role != "system"]
     messages += [Message("assistant", response), Message("user", CRITIQUE_CHAT.format(request=step.critique_request))]
     if step.critique is not None:
         messages += [
@@ -59,8 +62,16 @@ def turns(prompt: Sequence[Message], response: str, step: Round, shots: Sequence
         ]
     if step.revision is not None:
         messages += [Message("assistant", step.revision)]
-    examples = [message for shot in shots for message in turns(shot.prompt, shot.response, shot.round)]
-    return [*system, *examples, *messages]
+    return [*system, *messages]
+
+
+def _finished(shot: Shot) -> list[Message]:
+    """Return a worked example's turns; a system message of its own opens its first turn."""
+    messages = turns(shot.prompt, shot.response, shot.round)
+    if messages[0].role != "system":
+        return messages
+    system, first, *rest = messages
+    return [Message(first.role, f"{system.content}\n\n{first.content}"), *rest]
 
 
 def transcript(prompt: Sequence[Message], response: str, rounds: Sequence[Round]) -> list[str]:

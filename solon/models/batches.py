@@ -38,6 +38,7 @@ from solon.models.decode import Row, Taste, choose, settle
 __all__ = ["Engine", "Padded", "Question", "Slots", "bears_slots", "logprobs"]
 
 ATTENTION = "solon_rows"
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # how configurations say "mixture of experts"
 FIRST_ROOM = 256  # tokens of an answer for which a cache has room at first; it doubles when it is full
 
 
@@ -77,6 +78,11 @@ def forward(model: Any, keep: int = 1, **inputs: Any) -> torch.Tensor:
         inputs["logits_to_keep"] = keep
     if "position_ids" not in takes:
         inputs.pop("position_ids", None)
+    if "past_key_values" in inputs and "past_key_values" not in takes:
+        # Mamba and its kin: a state instead of a past, and no mask for a single new token
+        inputs["cache_params"] = inputs.pop("past_key_values")
+        if inputs["input_ids"].shape[1] == 1:
+            inputs.pop("attention_mask", None)
     logits: torch.Tensor = model(**inputs).logits
     return logits[:, -keep:]
 
@@ -297,15 +303,16 @@ def bears_slots(model: Any, tokenizer: Any) -> bool:
     """Return whether `Slots` computes for `model` what its plain forward pass does; if so, the model is set up for it.
 
     Two short prompts are tried, one token each. A wrong mask, position or cache changes logits by about their spread;
-    the order of additions by a ten-thousandth of it (in 16 bits by a twentieth).
+    the order of additions by a ten-thousandth of it (in 16 bits by a twentieth). A mixture of experts is not tried:
+    how many rows an expert sees depends on who the neighbours are.
     """
     own = model.config._attn_implementation
-    if own != "sdpa":
+    config = model.config.get_text_config()
+    if own != "sdpa" or any(getattr(config, name, None) for name in EXPERTS):
         return False
     AttentionInterface.register(ATTENTION, attend_rows)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-    size = model.config.get_text_config().vocab_size
-    prompts = [[(7 * n + 3) % size for n in range(length)] for length in (5, 11)]
+    prompts = [[(7 * n + 3) % config.vocab_size for n in range(length)] for length in (5, 11)]
     try:
         plain = torch.stack([_last_logits(model, [*prompt, 1]) for prompt in prompts])
         model.set_attn_implementation(ATTENTION)

@@ -187,15 +187,18 @@ class LocalModel:
         if self.form == "chat" and not tokenizer.chat_template:
             raise BadInput(f"{found.source}: has no chat template; write `form: text` for a base model")
         steady = device == "cpu" if self.spec.steady is None else self.spec.steady
-        return Worker(
-            model,
-            tokenizer,
-            name=self.name,
-            batch=self.spec.batch,
-            context=self.spec.context,
-            steady=steady,
-            problem=_problem,
-        )
+        try:
+            return Worker(
+                model,
+                tokenizer,
+                name=self.name,
+                batch=self.spec.batch,
+                context=self.spec.context,
+                steady=steady,
+                problem=_problem,
+            )
+        except ArithmeticError as error:
+            raise Halt(f"{found.source}: {_line(error)}") from error
 
     def _device_and_dtype(self) -> tuple[str, str]:
         """Return ("cpu" or "cuda", a torch dtype's name) with "auto" decided."""

@@ -22,15 +22,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from solon.calls import Call, Reply, Usage
-from solon.cast import Cast, Player
-from solon.constitution import Constitution
+from solon.cast import Cast
+from solon.constitution import Constitution, Role
 from solon.dataset import RowStore, read_prompts
 from solon.digests import canonical, tagged
-from solon.errors import BadInput, StorageError
+from solon.errors import StorageError
 from solon.pipelines.recipe import Recipe
-from solon.pipelines.revision import worked_examples
 from solon.pipelines.story import Story
-from solon.rows import Asked, Draw, Prompt, SetAside
+from solon.rows import Asked, Draw, Prompt, Row, SetAside
 
 __all__ = ["Dice", "Plan", "StepCount", "Survey", "make_plan", "planning", "take_survey"]
 
@@ -42,13 +41,13 @@ TURN = 256
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be walked: the rows lie in `store`, and `name` says all that decides the data (12 hex digits)."""
+    """What is to be walked: the rows lie in the file `rows`, `name` says all that decides the data (12 hex digits)."""
 
     name: str
     recipe: Recipe
     constitution: Constitution
     story: Story
-    store: RowStore
+    rows: Path
 
     @property
     def folder(self) -> str:
@@ -60,7 +59,7 @@ class Plan:
 async def planning(recipe: Recipe, base: Path, cast: Cast) -> AsyncIterator[Plan]:
     """Make the plan in a file of its own under `runs`; whoever keeps it moves that file, else it is thrown away."""
     constitution = recipe.constitution_object(base)
-    folder = base / Path(recipe.runs).expanduser()
+    folder = recipe.runs_folder(base)
     path = folder / f".planning-{os.getpid()}.db"
     try:
         _throw_away(path)
@@ -70,11 +69,7 @@ async def planning(recipe: Recipe, base: Path, cast: Cast) -> AsyncIterator[Plan
     except OSError as problem:
         raise StorageError(f"{folder}: {problem.strerror or problem}; check the path and its rights") from problem
     try:
-        plan = await make_plan(recipe, constitution, base, cast, path)
-        try:
-            yield plan
-        finally:
-            plan.store.close()
+        yield await make_plan(recipe, constitution, base, cast, path)
     finally:
         _throw_away(path)
 
@@ -91,7 +86,7 @@ async def make_plan(recipe: Recipe, constitution: Constitution, base: Path, cast
     """
     dice = Dice(recipe, constitution)
     # bad words about the judge are said now, not when the first row reaches it
-    deciding = _deciding(recipe, constitution, dice.story, cast)
+    deciding = _deciding(recipe, dice.story, cast)
     digest = hashlib.sha256(canonical(["solon.plan/1", deciding]).encode())
     with RowStore.create(path) as store:
         for place, prompt in enumerate(read_prompts(recipe.prompts, base)):
@@ -101,7 +96,7 @@ async def make_plan(recipe: Recipe, constitution: Constitution, base: Path, cast
                 digest.update(canonical([prompt.id, list(prompt.tags), drawn]).encode())
             if place % TURN == 0:
                 await asyncio.sleep(0)
-    return Plan(digest.hexdigest()[:12], recipe, constitution, dice.story, RowStore.open(path))
+    return Plan(digest.hexdigest()[:12], recipe, constitution, dice.story, path)
 
 
 class Dice:
@@ -113,7 +108,7 @@ class Dice:
         self.story = recipe.story.story(constitution, recipe.judging)
         self.steps = self.story.draws()
         self.distinct = getattr(recipe.story, "distinct", False)
-        self._digests: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._digests: dict[tuple[str, tuple[Role, ...]], str] = {}
 
     def throw(self, prompt: Prompt) -> list[Draw]:
         """Return what a row of this prompt meets. Raises BadInput where no principle applies."""
@@ -124,7 +119,7 @@ class Dice:
             draws.append(Draw(step, drawn.id, self._digest(drawn.id, roles)))
         return draws
 
-    def _digest(self, principle: str, roles: tuple[str, ...]) -> str:
+    def _digest(self, principle: str, roles: tuple[Role, ...]) -> str:
         """Return 16 hex digits over the wordings that the step speaks, and those alone."""
         known = self._digests.get((principle, roles))
         if known is None:
@@ -133,10 +128,10 @@ class Dice:
         return known
 
 
-def _deciding(recipe: Recipe, constitution: Constitution, story: Story, cast: Cast) -> dict[str, object]:
+def _deciding(recipe: Recipe, story: Story, cast: Cast) -> dict[str, object]:
     """Return what decides the data beside the rows."""
     players = [player for player in cast.players() if player.role in recipe.roles()]
-    deciding: dict[str, object] = {
+    return {
         "story": story.digest(),
         "judged_by": [step for step, _ in story.steps(cast)],
         "verdict": recipe.judging.source(cast.judge.can, cast.judge.form, cast.judge.name),
@@ -146,22 +141,6 @@ def _deciding(recipe: Recipe, constitution: Constitution, story: Story, cast: Ca
             for player in players
         ],
     }  # fmt: skip
-    if examples := _examples(recipe, constitution, players):
-        deciding["examples"] = examples
-    return deciding
-
-
-def _examples(recipe: Recipe, constitution: Constitution, players: Iterable[Player]) -> str:
-    """Return a digest of the worked examples that critic and reviser are shown, "" where they see none."""
-    shots = getattr(recipe.story, "shots", None)
-    forms = {player.form for player in players if player.role in ("critic", "reviser")}
-    # the same rule as the story's: all of them for base models, none for chat models, unless the recipe says
-    most = shots if shots is not None else (None if "text" in forms else 0)
-    shown = [asdict(shot) for shot in worked_examples(constitution)[:most]] if forms else []
-    return tagged("solon.examples/1", shown)[:16] if shown else ""
-
-
-_Walked = dict[Asked, tuple[Call, Reply | None]]
 
 
 @dataclass
@@ -181,10 +160,13 @@ class Survey:
 
     rows:     rows of the plan, or of its first `limit`
     finished: rows among them that a run would not walk again
+    duplicates: prompts that the plan had already
+    roles:    the role of each step
     """
 
     rows: int = 0
     finished: int = 0
+    duplicates: int = 0
     steps: dict[str, StepCount] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
 
@@ -213,36 +195,42 @@ async def take_survey(
     """
     steps = plan.story.steps(cast)
     survey = Survey(roles=dict(steps), steps={step: StepCount() for step, _ in steps})
-    again = {player.role: player.again for player in cast.players()}
-    failed = frozenset(failed)
-    new: set[int] = set()
-    for row in plan.store.rows(limit, unfinished=False):
-        survey.rows += 1
-        before = walked.outcome(row) if walked else None
-        finished = before is not None and not (isinstance(before, SetAside) and before.reason in failed)
-        survey.finished += finished
-        # one entry a question: its reply, or None where memory has none
-        asked_of_row: _Walked = {}
-
-        def listen(asked: Asked, call: Call, reply: Reply | None, entries: _Walked = asked_of_row) -> None:
-            entries[asked] = (call, reply)
-
-        outcome = await plan.story(row, cast.listening(listen))
-        reached: Counter[str] = Counter()
-        for asked, (call, reply) in asked_of_row.items():
-            count = survey.steps[asked.step]
-            reached[asked.step] += 1
-            if reply is not None:
-                count.known += 1
-                count.known_usage += reply.usage
-            elif not finished:
-                _count_new(count, call, new, again=max(again[asked.role] + 1 - reached[asked.step], 0))
-        if not finished and isinstance(outcome, SetAside) and outcome.reason == "not_known":
-            for step, role in steps:
-                survey.steps[step].at_most += 0 if reached[step] else 1 + again[role]
-        if survey.rows % TURN == 0:
-            await asyncio.sleep(0)
+    failed, new = frozenset(failed), set[int]()
+    with RowStore.open(plan.rows, read_only=True) as store:
+        survey.duplicates = store.duplicates
+        for row in store.rows(limit, unfinished=False):
+            before = walked.outcome(row) if walked else None
+            finished = before is not None and not (isinstance(before, SetAside) and before.reason in failed)
+            survey.rows += 1
+            survey.finished += finished
+            await _survey_row(plan, row, cast, survey, new, finished=finished)
+            if survey.rows % TURN == 0:
+                await asyncio.sleep(0)
     return survey
+
+
+async def _survey_row(plan: Plan, row: Row, cast: Cast, survey: Survey, new: set[int], *, finished: bool) -> None:
+    """Walk one row from memory and count its calls; `new` holds the new calls of the rows before."""
+    # one entry a question: its reply, or None where memory has none
+    questions: dict[Asked, tuple[Call, Reply | None]] = {}
+
+    def listen(asked: Asked, call: Call, reply: Reply | None) -> None:
+        questions[asked] = (call, reply)
+
+    outcome = await plan.story(row, cast.listening(listen))
+    again = {player.role: player.again for player in cast.players()}
+    reached: Counter[str] = Counter()
+    for asked, (call, reply) in questions.items():
+        count = survey.steps[asked.step]
+        reached[asked.step] += 1
+        if reply is not None:
+            count.known += 1
+            count.known_usage += reply.usage
+        elif not finished:
+            _count_new(count, call, new, again=max(again[asked.role] + 1 - reached[asked.step], 0))
+    if not finished and isinstance(outcome, SetAside) and outcome.reason == "not_known":
+        for step, role in survey.roles.items():
+            survey.steps[step].at_most += 0 if reached[step] else 1 + again[role]
 
 
 def _count_new(count: StepCount, call: Call, new: set[int], *, again: int) -> None:

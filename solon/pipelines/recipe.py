@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from solon import yamls
 from solon.calls import Sampling, options_text
 from solon.cast import ROLES
+from solon.complaints import one_of
 from solon.constitution import Constitution, load
 from solon.dataset.export import ExportSpec
 from solon.dataset.prompts import PromptsSpec
@@ -35,6 +36,25 @@ from solon.pipelines.story import Story
 __all__ = ["CastSpec", "PreferenceSpec", "Recipe", "RevisionSpec", "RoleSpec", "find_recipe", "read_recipe"]
 
 
+def _temperature(value: Any) -> Any:
+    if value is None or value == "provider":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
+        raise ValueError("a number from 0 to 2, or provider, which leaves it to the provider")
+    return float(value)
+
+
+def _used(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+# strict, so that `true` is no 1
+Count = Annotated[int, Field(strict=True, ge=1)]
+Natural = Annotated[int, Field(strict=True, ge=0)]
+Temperature = Annotated[float | Literal["provider"] | None, BeforeValidator(_temperature)]
+Use = BeforeValidator(_used)
+
+
 class _Page(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,9 +63,9 @@ class RevisionSpec(_Page):
     """The supervised stage; its options are those of `solon.pipelines.revision.Revision`."""
 
     kind: Literal["revision"]
-    rounds: int = Field(1, ge=1, le=16)
+    rounds: Annotated[Count, Field(le=16)] = 1
     distinct: bool = False
-    shots: int | None = Field(None, ge=0)
+    shots: Natural | None = None
 
     def story(self, constitution: Constitution, judging: Pairwise) -> Story:
         return Revision(constitution, judging, self.rounds, self.distinct, self.shots)
@@ -55,7 +75,7 @@ class PreferenceSpec(_Page):
     """The preference stage; its options are those of `solon.pipelines.preference.Preference`."""
 
     kind: Literal["preference"]
-    candidates: int = Field(2, ge=2, le=8)
+    candidates: Annotated[Count, Field(ge=2, le=8)] = 2
 
     def story(self, constitution: Constitution, judging: Pairwise) -> Story:
         return Preference(constitution, judging, self.candidates)
@@ -73,18 +93,16 @@ class RoleSpec(_Page):
     cut:         "aside" (default), "sentence" or "keep": what becomes of an answer that hit max_tokens
     """
 
-    model: ModelSpec | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | Literal["provider"] | None = None
+    model: Annotated[ModelSpec | None, Use] = None
+    temperature: Temperature = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Count | None = None
     system: str | None = None
-    again: Annotated[int, Field(ge=0, le=10)] | None = None
+    again: Annotated[Natural, Field(le=10)] | None = None
     cut: Literal["aside", "sentence", "keep"] | None = None
 
-    @field_validator("model", mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        return {"use": value} if isinstance(value, str) else value
+
+STORIES: dict[str, type[_Page]] = {"revision": RevisionSpec, "preference": PreferenceSpec}
 
 
 class CastSpec(_Page):
@@ -116,12 +134,12 @@ class Recipe(_Page):
     name: str = ""
     constitution: str
     prompts: PromptsSpec
-    model: ModelSpec
+    model: Annotated[ModelSpec, Use]
     cast: CastSpec = CastSpec()
     story: RevisionSpec | PreferenceSpec = Field(discriminator="kind")
     judging: Pairwise = Pairwise()
-    seed: int = 0
-    window: int = Field(64, ge=1)
+    seed: Annotated[int, Field(strict=True)] = 0
+    window: Count = 64
     export: ExportSpec = ExportSpec()
     ledger: str = ".solon/ledger.db"
     runs: str = "runs"
@@ -131,15 +149,22 @@ class Recipe(_Page):
     def _prompts_short_form(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str) else value
 
-    @field_validator("model", mode="before")
-    @classmethod
-    def _model_short_form(cls, value: Any) -> Any:
-        return {"use": value} if isinstance(value, str) else value
-
     @field_validator("story", mode="before")
     @classmethod
     def _story_short_form(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
+        story = {"kind": value} if isinstance(value, str) else value
+        if not isinstance(story, dict):
+            return story
+        kind = story.get("kind")
+        if kind is None:
+            raise ValueError("say which story it is: " + " or ".join(f"`kind: {each}`" for each in STORIES))
+        if kind not in STORIES:
+            raise ValueError(f"no story {kind!r}; {one_of(str(kind), list(STORIES))}")
+        own = STORIES[kind].model_fields
+        for other, spec in STORIES.items():
+            for key in [key for key in story if key in spec.model_fields and key not in own]:
+                raise ValueError(f"a {kind} story has no `{key}`; take it out, or write `kind: {other}`")
+        return story
 
     @field_validator("name")
     @classmethod
@@ -172,6 +197,14 @@ class Recipe(_Page):
     def roles(self) -> tuple[str, ...]:
         """Return the roles that this recipe's story has."""
         return ROLES if self.story.kind == "revision" else ("responder", "judge")
+
+    def runs_folder(self, base: Path) -> Path:
+        """Return where run folders are kept."""
+        return base / Path(self.runs).expanduser()
+
+    def ledger_path(self, base: Path) -> Path:
+        """Return where replies are kept."""
+        return base / Path(self.ledger).expanduser()
 
     def constitution_object(self, base: Path) -> Constitution:
         """Return the constitution, checked for the wordings that the story needs."""
@@ -225,10 +258,10 @@ def _whole_page(recipe: Recipe, document: yamls.Document) -> Iterator[str]:
         place = ("cast", role, "system") if getattr(recipe.cast, role).system else ("cast", "everyone", "system")
         if spec.system and spec.model and spec.model.form == "text":
             yield document.problem(place, f"the {role} is a base model (form: text), which takes no system prompt")
-    places: list[tuple[str, ...]] = [("model",), *(("cast", who, "model") for who in CastSpec.model_fields)]
-    for place in places:
-        spec_there = recipe.model if place == ("model",) else getattr(recipe.cast, place[1]).model
+    models: dict[tuple[str, ...], ModelSpec | None] = {("model",): recipe.model}
+    models |= {("cast", who, "model"): spec.model for who, spec in recipe.cast}
+    for spot, model in models.items():
         try:
-            options_text(spec_there.options if spec_there else None)
+            options_text(model.options if model else None)
         except (TypeError, ValueError) as error:
-            yield document.problem((*place, "options"), f"'options' cannot be sent as JSON ({error}); change the value")
+            yield document.problem((*spot, "options"), f"'options' cannot be sent as JSON ({error}); change the value")

@@ -6,13 +6,14 @@ a revision is never assumed to be better).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from solon import generators
 from solon.calls import Form, Message
 from solon.cast import Cast
-from solon.constitution import Constitution
+from solon.constitution import Constitution, Role
+from solon.digests import tagged
 from solon.errors import Aside
 from solon.generators import Round, Shot, critique, respond, revise, strip_preamble
 from solon.judges import TEMPLATES as JUDGE_TEMPLATES
@@ -39,9 +40,9 @@ class Revision:
     distinct: bool = False
     shots: int | None = None
 
-    def draws(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        rounds = tuple((f"revision.{number}", ("critique", "revision")) for number in range(1, self.rounds + 1))
-        return (*rounds, ("judge", ("preference",)))
+    def draws(self) -> tuple[tuple[str, tuple[Role, ...]], ...]:
+        both: tuple[Role, ...] = ("critique", "revision")
+        return (*((f"revision.{number}", both) for number in range(1, self.rounds + 1)), ("judge", ("preference",)))
 
     def steps(self, cast: Cast) -> tuple[Step, ...]:
         rounds = [
@@ -57,6 +58,10 @@ class Revision:
             "kind": "revision",
             "rounds": self.rounds,
             "shots": self.shots,
+            # no row draws them, and every critique and revision may quote them: an edited one is another plan
+            "worked": tagged(
+                "solon.worked/1", [asdict(shot) for shot in worked_examples(self.constitution)[: self.shots]]
+            ),
             "judge": self.judge.model_dump(mode="json"),
             "templates": [generators.TEMPLATES, JUDGE_TEMPLATES],
         }
@@ -107,6 +112,9 @@ class Revision:
     def _worked(self, form: Form) -> Sequence[Shot]:
         """Return the worked examples for a player of this form."""
         most = self.shots if self.shots is not None else (None if form == "text" else 0)
+        return self._shown(most)
+
+    def _shown(self, most: int | None) -> list[Shot]:
         return worked_examples(self.constitution)[:most]
 
 

@@ -110,13 +110,12 @@ class RunFolder:
     @classmethod
     @contextmanager
     def settled(cls, plan: Plan, runs: Path, recipe: Path, *, ledger: Path, cast: Cast) -> Iterator[RunFolder]:
-        """Hold the plan's folder under `runs` for this process; the plan's store is moved into a new folder.
+        """Hold the plan's folder under `runs` for this process; the plan's rows are moved into a new folder.
 
         The copies of recipe and constitution and the facts are written anew: what does not decide the data (how it
         is exported, where the ledger lies) may have changed since. Raises Locked where another process walks it.
         """
         path = runs / plan.folder
-        plan.store.close()
         with _written(path):
             path.mkdir(parents=True, exist_ok=True)
             lock = _locked(path)
@@ -127,7 +126,7 @@ class RunFolder:
                 if not (rows.is_file() and (path / "run.json").is_file()):
                     for end in ("-wal", "-shm"):
                         rows.with_name(rows.name + end).unlink(missing_ok=True)
-                    plan.store.path.replace(rows)
+                    plan.rows.replace(rows)
                 _write(path / "recipe.yaml", recipe.read_text(encoding="utf-8-sig"))
                 _write(path / "constitution.yaml", plan.constitution.to_yaml())
                 _write(path / "run.json", json.dumps(_facts(plan, path, recipe, ledger, cast), indent=1) + "\n")
@@ -268,7 +267,8 @@ async def walk(
     walking = asyncio.gather(*walkers)
     stopped = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({walking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {walking, stopped}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if walking.done():
             walking.result()
         progress.interrupted = stop.is_set() and progress.done < progress.total

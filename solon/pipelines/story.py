@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from solon.cast import Cast
+from solon.constitution import Role
 from solon.rows import Pair, Row, SetAside
 
 __all__ = ["Step", "Story"]
@@ -20,7 +21,7 @@ Step = tuple[str, str]
 class Story(Protocol):
     """A recipe's story with its constitution and judge."""
 
-    def draws(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    def draws(self) -> tuple[tuple[str, tuple[Role, ...]], ...]:
         """Return (step, wordings that the drawn principle must have) for every die that a row throws."""
         ...
 

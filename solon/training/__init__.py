@@ -15,13 +15,14 @@ Nothing here knows how a dataset was made: a folder with a card comes in. torch 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from solon.errors import BadInput, StorageError
+from solon.errors import BadInput, SolonError, StorageError
 from solon.training.job import TASKS, Job, Trained, installed, place_for
 
 __all__ = ["TASKS", "Trained", "merge", "train"]
@@ -81,9 +82,14 @@ def train(
         cache = tempfile.TemporaryDirectory(dir=folder, prefix=".cache-", ignore_cleanup_errors=True)
     except OSError as error:
         raise StorageError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from error
-    with cache, faults.quiet():
-        job = Job(task, runs, model, folder, Path(cache.name), given, lora, limit, say)
-        return importlib.import_module(f"solon.training.{task}").train(job)
+    try:
+        with cache, faults.quiet():
+            job = Job(task, runs, model, folder, Path(cache.name), given, lora, limit, say)
+            return importlib.import_module(f"solon.training.{task}").train(job)
+    except SolonError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only where nothing was written
+        raise
 
 
 def merge(adapter: str | Path, output: str | Path) -> Path:

@@ -135,6 +135,8 @@ def _count(job: Job, config: Any, trusted: bool) -> int:
     try:
         with init_empty_weights():
             model = kind.from_config(config, trust_remote_code=trusted)
+        # outside, where a shared weight stays one
+        model.tie_weights()
     except (ValueError, ImportError, AttributeError) as error:
         line = _short(" ".join(str(error).split()))
         raise BadInput(f"--model {job.model}: is a {named}, which {job.task} cannot train ({line})") from error

@@ -13,18 +13,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from solon.errors import BadInput, StorageError
 
-if TYPE_CHECKING:
-    from solon.training.options import Given
-
-__all__ = ["LIBRARIES", "NOTE", "TASKS", "Job", "Trained", "installed"]
+__all__ = ["LIBRARIES", "NOTE", "TASKS", "Given", "Job", "Trained", "installed", "place_for", "write_note"]
 
 TASKS = ("sft", "reward", "dpo")
 NOTE = "solon.json"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+
+
+@dataclass(frozen=True)
+class Given:
+    """One option that a person wrote, and where: "--set", or "dpo.yaml:3"."""
+
+    value: Any
+    place: str
 
 
 @dataclass(frozen=True)

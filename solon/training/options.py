@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from solon import yamls
 from solon.errors import BadInput
+from solon.training.job import Given
 
 if TYPE_CHECKING:
     from solon.training.base import Base
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "OURS",
     "TESTED_TRL",
-    "Given",
     "LoraOptions",
     "accept",
     "build",
@@ -46,14 +46,6 @@ SMALL = 1_000_000_000
 
 LEARNING_RATES = {"sft": (5e-5, 2e-5), "reward": (2e-5, 1e-5), "dpo": (5e-6, 1e-6)}
 """By task: of a small model, of a large one."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """One option that a person wrote, and where: "--set", or "dpo.yaml:3"."""
-
-    value: Any
-    place: str
 
 
 @dataclass(frozen=True)
@@ -170,7 +162,7 @@ def defaults(task: str, *, parameters: int, positions: int, device: str, lora: b
         # preferences are learned by heart in a second pass (a reward model's test loss rises); demonstrations are not
         "num_train_epochs": 2 if task == "sft" else 1,
         # on a GPU 16 rows a step, as in most recipes; on a CPU 4, since waiting costs more than noise, and two at a
-        # time, since more at once were no faster a pair and took 1.5 GB more (135M weights, 384 tokens)
+        # time, since four at once were no faster a pair and took 2 GB more (135M weights, 384 tokens)
         "per_device_train_batch_size": 8 if small and not cpu else 2,
         "per_device_eval_batch_size": 8 if small and not cpu else 2,
         "gradient_accumulation_steps": 2 if small else 8,
