@@ -104,8 +104,7 @@ async def plan_recipe(path: str | Path, *, limit: int | None = None) -> Planned:
                 survey = await take_survey(plan, dry, limit=limit, walked=walked, failed=FAILED)
         certain, at_most, known_usage = Estimate(), Estimate(), Usage()
         for step, count in survey.steps.items():
-            role = survey.roles[step]
-            sure, most = estimate(shop.price(role), count, recipe.sampling(role).max_tokens)
+            sure, most = estimate(shop.price(survey.roles[step]), count)
             certain, at_most, known_usage = certain + sure, at_most + most, known_usage + count.known_usage
     names = {player.role: player.name for player in dry.players() if player.role in recipe.roles()}
     return Planned(recipe, plan.name, folder, exists, survey, known_usage, certain, at_most, names)
@@ -199,11 +198,11 @@ class Shown:
 def show_row(run: str | Path, wanted: str) -> Shown:
     """Return the walk of one row, from the run folder and the ledger, with no model behind it.
 
-    wanted: the row's index in the plan, or the beginning of its id
+    wanted: the row's index in the plan, or the beginning of its id (of digits alone: at least 8 of them)
     """
     folder = RunFolder.open(Path(run))
     with folder.store(read_only=True) as store:
-        row = store.row(wanted)
+        row = store.row(int(wanted) if wanted.isdecimal() and len(wanted) < 8 else wanted)
         outcome = store.outcome(row)
     shown = Shown(row, outcome, [], folder)
     if outcome is None:

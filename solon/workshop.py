@@ -252,18 +252,18 @@ class Estimate:
         return Estimate(self.input + other.input, self.output + other.output, both)
 
 
-def estimate(price: Price | None, count: StepCount, most: int) -> tuple[Estimate, Estimate]:
+def estimate(price: Price | None, count: StepCount) -> tuple[Estimate, Estimate]:
     """Return what the new calls of one step come to: the certain ones, and all at most.
 
     What a known answer of this step took on average is the estimate for a new one; where none is known, a token a
-    four characters of question, and `most` tokens of answer.
+    four characters of question, and as many tokens of answer as the step may have.
     """
     if count.known:
         usage = count.known_usage
         each = usage.input / count.known, usage.output / count.known
     else:
         chars = count.certain_chars / count.certain if count.certain else CHARS_UNSEEN
-        each = chars / 4, float(most)
+        each = chars / 4, float(count.most)
 
     def of(calls: int) -> Estimate:
         if not calls:

@@ -262,8 +262,10 @@ async def fill(path: Path, limit: int) -> None:
     await ledger.close()
 
 
-def as_nobody(path: Path) -> None:
-    """Open and merge as a user who may not write there."""
+def as_nobody(path: Path, own: Path) -> None:
+    """Open a ledger, and one in a new folder, as a user who may not write there; then merge it into `own`."""
+    import concurrent.futures.thread  # noqa: F401, nobody may not read where Python lies
+
     if os.geteuid() == 0:
         os.setegid(65534)
         os.seteuid(65534)
@@ -272,6 +274,9 @@ def as_nobody(path: Path) -> None:
             what()
         except Exception as problem:  # noqa: BLE001, the parent looks at what kind it is
             print(type(problem).__name__, problem, flush=True)  # noqa: T201
+    ledger = Ledger.open(own)
+    print(ledger.merge(path), flush=True)  # noqa: T201
+    asyncio.run(ledger.close())
 
 
 def main() -> None:
@@ -298,7 +303,7 @@ def main() -> None:
     if given.what in work:
         asyncio.run(work[given.what]())
     elif given.what == "nobody":
-        as_nobody(given.ledger)
+        as_nobody(given.ledger, given.log)
     else:
         asyncio.run(Ledger.open(given.ledger).close())
 

@@ -20,6 +20,7 @@ FLOORS: list[set[str]] = [
     {"calls"},
     {"constitution", "rows", "markup"},
     {"cast", "ledger_file"},
+    {"ledger_writer"},
     {"ledger"},
     {"generators", "judges", "models", "dataset"},
     {"pipelines", "training"},

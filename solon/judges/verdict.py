@@ -126,7 +126,7 @@ def structured_verdict(text: str) -> str | None:
     return label if label in ("A", "B") else None
 
 
-# every repetition is bounded, so that a judge that rambles is read in linear time
+# repetitions that could begin anywhere are bounded: a judge that rambles is read in linear time
 _OPEN = r"[\s*_\"'“‘`(\[{$]{0,9}(?:\\(?:boxed|text|textbf)\{){0,2}[*_]{0,3}"
 _CLOSE = r"[*_\"'”’`)\]}$]{0,9}"
 _BEFORE = rf"{_OPEN}(?:(?i:the\s+)?(?i:response|option|answer|candidate)\s+)?{_OPEN}"

@@ -84,11 +84,15 @@ NOT_PARAMETERS = {"messages", "prompt", "input", "model", "system"}
 
 @dataclass(frozen=True)
 class ErrorBody:
-    """What an error's body says: every code in it, the message, and the parameter that it is about."""
+    """What an error's body says: every code in it, the message, and the parameter that it is about.
+
+    placed: the message holds a validator's own place of the parameter, which no passing failure does
+    """
 
     codes: frozenset[str]
     message: str
     parameter: str | None
+    placed: bool = False
 
     @classmethod
     def of(cls, body: object) -> ErrorBody:
@@ -110,9 +114,10 @@ class ErrorBody:
             detail = f"{'.'.join(place)}: {detail[0].get('msg')}"
         root = re.split(r"[.\[]", parameter)[0] if isinstance(parameter, str) else None
         message = detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False)
-        if root is None and (place_in_words := re.search(r"'loc': \('body', '(\w+)'", message)):
+        place_in_words = re.search(r"'loc': \('body', '(\w+)'", message)
+        if root is None and place_in_words:
             root = place_in_words[1]  # llama-cpp-python prints pydantic's list of mistakes into a 500
-        return cls(frozenset(str(code).lower() for code in found if code), message, root)
+        return cls(frozenset(str(code).lower() for code in found if code), message, root, bool(place_in_words))
 
     def says(self, codes: set[str], words: re.Pattern[str]) -> bool:
         return bool(self.codes & codes or words.search(self.message))
@@ -172,7 +177,9 @@ def _by_words(said: ErrorBody, words: str, server: Server) -> Reply | SolonError
 def _refused_parameter(
     said: ErrorBody, words: str, server: Server, sent: Collection[str], *, at_500: bool
 ) -> RefusedParameter | None:
-    named = said.parameter if said.parameter in set(sent) - NOT_PARAMETERS else None
+    # a proxy passes on its backend's words, which name the backend's parameter and not the one that was sent
+    known = said.placed or said.parameter in sent
+    named = said.parameter if known and said.parameter not in NOT_PARAMETERS else None
     # a server error is about a parameter only where it names one, as llama-cpp-python does
     if not named and (at_500 or not said.says(REFUSED, REFUSED_WORDS)):
         return None

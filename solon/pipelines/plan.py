@@ -87,16 +87,21 @@ async def make_plan(recipe: Recipe, constitution: Constitution, base: Path, cast
     dice = Dice(recipe, constitution)
     # bad words about the judge are said now, not when the first row reaches it
     deciding = _deciding(recipe, dice.story, cast)
-    digest = hashlib.sha256(canonical(["solon.plan/1", deciding]).encode())
+    digest = hashlib.sha256(_bytes(["solon.plan/1", deciding]))
     with RowStore.create(path) as store:
         for place, prompt in enumerate(read_prompts(recipe.prompts, base)):
             draws = dice.throw(prompt)
             if store.add(prompt, draws):
                 drawn = [[draw.step, draw.principle, draw.digest] for draw in draws]
-                digest.update(canonical([prompt.id, list(prompt.tags), drawn]).encode())
+                digest.update(_bytes([prompt.id, list(prompt.tags), drawn]))
             if place % TURN == 0:
                 await asyncio.sleep(0)
     return Plan(digest.hexdigest()[:12], recipe, constitution, dice.story, path)
+
+
+def _bytes(value: object) -> bytes:
+    # surrogatepass: a tag may hold half a character
+    return canonical(value).encode("utf-8", "surrogatepass")
 
 
 class Dice:
@@ -145,8 +150,12 @@ def _deciding(recipe: Recipe, story: Story, cast: Cast) -> dict[str, object]:
 
 @dataclass
 class StepCount:
-    """Calls of one step over all rows: known from memory, certainly new, and at most new."""
+    """Calls of one step over all rows: known from memory, certainly new, and at most new.
 
+    most: tokens that one answer of this step may have
+    """
+
+    most: int = 1024
     known: int = 0
     certain: int = 0
     at_most: int = 0
@@ -194,7 +203,7 @@ async def take_survey(
     what is known is counted; rows set aside for one of `failed` are walked again, and are not finished.
     """
     steps = plan.story.steps(cast)
-    survey = Survey(roles=dict(steps), steps={step: StepCount() for step, _ in steps})
+    survey = Survey(roles=dict(steps), steps={step: StepCount(_most(plan, cast, step, role)) for step, role in steps})
     failed, new = frozenset(failed), set[int]()
     with RowStore.open(plan.rows, read_only=True) as store:
         survey.duplicates = store.duplicates
@@ -207,6 +216,15 @@ async def take_survey(
             if survey.rows % TURN == 0:
                 await asyncio.sleep(0)
     return survey
+
+
+def _most(plan: Plan, cast: Cast, step: str, role: str) -> int:
+    """Return the tokens that one answer of a step may have: a judge that is read by log-probabilities says one."""
+    judge = cast.judge
+    weighed = plan.recipe.judging.source(judge.can, judge.form, judge.name) == "logprobs"
+    if role == "judge" and weighed and not step.endswith(".reason"):
+        return 1
+    return next(player.sampling.max_tokens for player in cast.players() if player.role == role)
 
 
 async def _survey_row(plan: Plan, row: Row, cast: Cast, survey: Survey, new: set[int], *, finished: bool) -> None:

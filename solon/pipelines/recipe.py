@@ -209,8 +209,10 @@ class Recipe(_Page):
     def constitution_object(self, base: Path) -> Constitution:
         """Return the constitution, checked for the wordings that the story needs."""
         constitution = load(self.constitution, base)
+        tags = {tag for principle in constitution.principles for tag in principle.applies_to}
         for step, roles in self.story.story(constitution, self.judging).draws():
-            if not constitution.drawable(roles):
+            # whatever prompts are tagged with: whether one of them finds no principle is told when it is drawn
+            if not constitution.drawable(roles, tags):
                 wanted = " and ".join(f"`{role}`" for role in roles)
                 raise BadInput(
                     f"{self.constitution}: the story's step {step!r} needs a principle with {wanted} wording and a "
