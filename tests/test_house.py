@@ -46,18 +46,23 @@ def module_of(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
 
 
-def imports(file: Path, *, only_top: bool = False) -> set[str]:
+def imports(file: Path) -> set[str]:
     """Return every module that a file imports, also inside its functions."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    nodes = tree.body if only_top else ast.walk(tree)
     found: set[str] = set()
-    for node in nodes:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module.startswith("solon")}
+            # `from solon.models import weights` imports a file of that room, not the room
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in names if _is_module(name)}
+            found |= modules if modules == names else {*modules, node.module}
     return found
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
 def test_every_room_has_its_floor() -> None:
