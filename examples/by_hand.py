@@ -12,6 +12,7 @@ import sys
 from solon.calls import Message, Sampling
 from solon.cast import Player
 from solon.constitution import load
+from solon.errors import Aside
 from solon.generators import Round, critique, respond, revise, strip_preamble
 from solon.judges import Pairwise
 from solon.ledger import Ledger
@@ -48,10 +49,11 @@ async def main(use: str, ledger_path: str = ".solon/ledger.db") -> None:
     verdict = await Pairwise()(player, prompt, answer.text, revision, measure, step="judge")
     for vote in verdict.votes:
         print(f"vote {vote.order}    P(the answer is better) = {vote.p_first}")
-    if verdict.p is None:
-        print("the judge did not say: no pair")
-    else:
-        print(f"chosen     {'the answer' if verdict.p > 0.5 else 'the revision'}")
+    try:
+        chosen, _, p = verdict.order("the answer", "the revision")
+        print(f"chosen     {chosen}, P = {p:.3f}")
+    except Aside as reason:
+        print(f"no pair    {reason}")
 
     print(f"\n{ask.tally.asked} calls asked, {ask.tally.known} known")
     await ledger.close()

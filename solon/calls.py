@@ -187,8 +187,10 @@ class Reply:
     def __post_init__(self) -> None:
         # here and not in to_json: what is handed on first must equal what memory gives later
         if self.logprobs is not None:
+            # not a number says nothing about the other labels either; -inf is a label beyond what is shown
+            broken = any(log is not None and math.isnan(log) for log in self.logprobs)
             logs = tuple(float(log) if log is not None and math.isfinite(log) else None for log in self.logprobs)
-            object.__setattr__(self, "logprobs", logs)
+            object.__setattr__(self, "logprobs", None if broken else logs)
 
     def to_json(self) -> str:
         content = asdict(self)

@@ -15,7 +15,8 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-WORDS = "the salt of the sea and the rain on the moss are old friends of iron wool and clay".split()
+LINE = "the salt of the sea and the rain on the moss are old friends of iron wool and clay"
+WORDS = LINE.split()
 
 
 def make_tokenizer(template: str | None = CHATML) -> Any:
@@ -32,7 +33,7 @@ def make_tokenizer(template: str | None = CHATML) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    words.train_from_iterator([" ".join(WORDS)], trainer)
+    words.train_from_iterator([LINE], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<|end|>")
     tokenizer.chat_template = template
     return tokenizer

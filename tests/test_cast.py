@@ -305,6 +305,7 @@ NOT_ENDLESS = [
     "| name | age |\n|------|-----|\n" + "".join(f"| p{n} | {n} |\n" for n in range(40)),
     "+" + "-" * 78 + "+\n| a wide table |\n+" + "-" * 78 + "+",
     "Title\n" + "=" * 120,
+    "A rule as wide as a screen\n" + "-=" * 120,
     "# " + "-" * 76 + "\ndef f():\n    return 1\n\n\n# " + "-" * 76 + "\ndef g():\n    return 2\n",
     "board = [\n" + "    [0, 0, 0, 0, 0, 0, 0, 0],\n" * 8 + "]",
     ", ".join(str(n) for n in range(200)),

@@ -63,7 +63,9 @@ def test_another_step_of_the_same_key_has_its_own_noise() -> None:
         (Taste(min_p=0.2), logits_process.MinPLogitsWarper(0.2)),
     ],
 )
-def test_tokens_are_excluded_as_transformers_excludes_them(taste: Taste, warper: logits_process.LogitsProcessor) -> None:
+def test_tokens_are_excluded_as_transformers_excludes_them(
+    taste: Taste, warper: logits_process.LogitsProcessor
+) -> None:
     logits = torch.tensor([[1.0, 0.2, 2.0, -1.0, 1.6, 0.9, -3.0, 0.0]])
     allowed = {int(token) for token in torch.isfinite(warper(torch.tensor([[0]]), logits))[0].nonzero()}
     assert 1 < len(allowed) < logits.shape[1]
@@ -74,7 +76,9 @@ def test_a_repetition_penalty_is_transformers_own() -> None:
     logits = torch.tensor([[1.0, 2.0, 1.9, -0.5]])
     told = logits_process.RepetitionPenaltyLogitsProcessor(1.5)(torch.tensor([[1, 2, 3]]), logits.clone())
     before = logits.clone()
-    assert choose(logits, [row(Taste(temperature=0, repetition_penalty=1.5), tokens=[3])]) == [int(told.argmax())] == [1]
+    assert (
+        choose(logits, [row(Taste(temperature=0, repetition_penalty=1.5), tokens=[3])]) == [int(told.argmax())] == [1]
+    )
     heavy = Taste(temperature=0, repetition_penalty=3.0)
     assert choose(logits, [row(heavy, tokens=[3])]) == [0]
     assert torch.equal(logits, before), "the caller's logits were changed"

@@ -160,7 +160,10 @@ async def test_a_document_is_continued_as_it_stands(tmp_path: Path) -> None:
     [
         ("mistral", {"sliding_window": 8}),
         ("gpt2", {"n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 128}),
-        ("gemma2", {"head_dim": 12, "query_pre_attn_scalar": 12, "layer_types": ["sliding_attention", "full_attention"]}),
+        (
+            "gemma2",
+            {"head_dim": 12, "query_pre_attn_scalar": 12, "layer_types": ["sliding_attention", "full_attention"]},
+        ),
         ("mamba", {"state_size": 8}),
     ],
 )
@@ -221,7 +224,7 @@ def test_single_token_labels_are_read_from_one_pass_with_the_same_result(both: A
 
 
 async def test_a_label_that_would_melt_into_the_prompt_keeps_its_own_tokens(folder: Path, both: Any) -> None:
-    """"the s" + "ea" is "the sea" in other tokens than those of the prompt, which is what the model has read."""
+    """ "the s" + "ea" is "the sea" in other tokens than those of the prompt, which is what the model has read."""
     model, tokenizer = both
     prompt, label = tokenizer("the s")["input_ids"], tokenizer("ea")["input_ids"]
     assert tokenizer("the sea")["input_ids"][: len(prompt)] != prompt

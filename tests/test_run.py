@@ -40,13 +40,23 @@ def card(done: Done) -> str:
 # -- rows ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("story", [{"kind": "revision", "rounds": 2}, {"kind": "preference", "candidates": 3}], ids=str)
-async def test_windows_of_1_and_64_make_the_same_bytes(tmp_path: Path, story: dict[str, Any], monkeypatch: Any) -> None:
-    """The order in which answers come decides nothing."""
-    monkeypatch.setenv("MODEL_DELAY", "0.01")
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"story": {"kind": "revision", "rounds": 2}},
+        {"story": {"kind": "preference", "candidates": 3}},
+        {"story": {"kind": "preference"}, "judging": {"reasoning": True}},
+    ],
+    ids=str,
+)
+async def test_windows_of_1_and_64_make_the_same_bytes(
+    tmp_path: Path, changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order in which answers come decides nothing, between rows and inside of one."""
     data = []
-    for window in (1, 64):
-        made = desk(tmp_path / str(window), prompts=8, story=story, window=window)
+    for window, delay in ((1, "0"), (64, "0.05")):
+        monkeypatch.setenv("MODEL_DELAY", delay)
+        made = desk(tmp_path / str(window), prompts=8, window=window, **changed)
         done = await run_recipe(made.recipe)
         assert done.pairs + sum(done.reasons.values()) == 8
         data.append(data_of(done.folder.path))
@@ -64,16 +74,16 @@ async def test_the_window_bounds_the_rows_in_flight(made: Desk, window: int, mon
 
 async def test_no_more_rows_are_held_than_the_window(tmp_path: Path) -> None:
     made = desk(tmp_path, prompts=120, window=4, story={"kind": "preference"}, judging={"both_orders": False})
-    held: list[int] = []
+    held: dict[int, int] = {}
 
     def look(progress: Progress) -> None:
-        if progress.done % 20 == 19:
-            held.append(sum(isinstance(one, Row) for one in gc.get_objects()))
+        if progress.done % 30 == 29 and progress.done not in held:
+            held[progress.done] = sum(isinstance(one, Row) for one in gc.get_objects())
 
     gc.collect()
     await run_recipe(made.recipe, tell=look)
-    assert held
-    assert max(held) <= 2 * 4 + 2  # a row and its copy in an outcome just written
+    assert len(held) == 4
+    assert max(held.values()) <= 2 * 4 + 2  # a row and its copy in an outcome just written
 
 
 async def test_a_limit_walks_the_first_rows_and_the_next_start_goes_on_in_the_same_folder(made: Desk) -> None:
@@ -288,9 +298,11 @@ async def test_a_stop_after_the_last_row_is_no_interruption(made: Desk) -> None:
 
 
 async def test_memory_alone_can_be_stopped(tmp_path: Path) -> None:
-    """Rows that memory knows whole never wait for a model, and Ctrl-C is heard all the same."""
-    made = desk(tmp_path, prompts=60, window=2)
-    await run_recipe(made.recipe)
+    """Rows that end at a known answer never wait for anything, and Ctrl-C is heard all the same."""
+    made = desk(tmp_path, prompts=60, window=2, model="scripted:model.py:mute")
+    with (made.path / "model.py").open("a") as file:
+        file.write("\ndef mute(call):\n    return ''\n")
+    assert (await run_recipe(made.recipe)).reasons == {"empty_answer": 60}
     made.write(runs="elsewhere")
     stop = asyncio.Event()
     heard: list[int] = []

@@ -90,7 +90,9 @@ def test_a_folder_is_found_beside_the_recipe_and_named_by_its_content(folder: Pa
     assert weights.find(str(copy)).digest == found.digest
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "generation_config.json", "chat_template.jinja"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "generation_config.json", "chat_template.jinja"]
+)
 def test_another_byte_in_any_file_that_decides_answers_is_another_digest(folder: Path, name: str) -> None:
     before = weights.find(str(folder)).digest
     (folder / "README.md").write_text("a note", encoding="utf-8")
@@ -167,7 +169,9 @@ def test_a_hub_model_that_is_here_already_is_used_without_the_hub(folder: Path, 
 
 
 def test_a_hub_model_that_nobody_gives_is_one_line(offline: Path) -> None:
-    with pytest.raises(BadInput, match=r"^local:owner/none: no such folder here, and the hub did not give it") as caught:
+    with pytest.raises(
+        BadInput, match=r"^local:owner/none: no such folder here, and the hub did not give it"
+    ) as caught:
         weights.find("owner/none")
     assert "\n" not in str(caught.value)
 

@@ -36,7 +36,7 @@ def _panel(pair: Pair) -> Panel:
     table.add_row(Text(plain(pair.chosen)), Text(plain(pair.rejected)))
     turns = pair.row.prompt.messages
     prompt = "\n".join(f"{turn.role}: {turn.content}" for turn in turns) if len(turns) > 1 else turns[0].content
-    verdict = f"P(chosen is better) {pair.p_chosen:.2f} by {pair.judge}, principle {pair.principle}"
+    verdict = f"P(chosen is better) {pair.p_chosen:.3f} by {pair.judge}, principle {pair.principle}"
     # in the body, not in the frame: a frame cuts off what is too long for it
     body = Group(Text(plain(prompt), style="bold"), "", table, "", Text(plain(verdict), style="dim"))
     return Panel(body, title=f"row {pair.row.index}", title_align="left", padding=(0, 2))

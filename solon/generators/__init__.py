@@ -6,9 +6,9 @@ from solon.digests import tagged
 from solon.generators.critique import critique
 from solon.generators.dialogue import CRITIQUE_CHAT, REVISION_CHAT, Round, Shot, document, transcript
 from solon.generators.respond import respond
-from solon.generators.revise import revise, strip_preamble
+from solon.generators.revise import RULES, revise, strip_preamble
 
 __all__ = ["TEMPLATES", "Round", "Shot", "critique", "document", "respond", "revise", "strip_preamble", "transcript"]
 
-TEMPLATES = tagged("solon.templates/1", [CRITIQUE_CHAT, REVISION_CHAT])[:16]
-"""What the crafts say of their own accord, by digest: part of every plan's name."""
+TEMPLATES = tagged("solon.templates/1", [CRITIQUE_CHAT, REVISION_CHAT, *RULES])[:16]
+"""What the crafts say and strip of their own accord, by digest: part of every plan's name."""

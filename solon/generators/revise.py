@@ -112,3 +112,6 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _RULE = re.compile(r"\A(?:[-*_]{3,}[ \t]*\n\s*)+")
+
+RULES = tuple(rule.pattern for rule in (_PRESENTED, _OWN_SUBJECT, _LABEL, _HEADING, _RULE))
+"""What `strip_preamble` goes by: a changed rule makes other data, so it is part of every plan's name."""

@@ -152,3 +152,6 @@ _STATED = re.compile(
 _ALONE = re.compile(
     r"[\s*_\"'`]*(?:response|option|answer)?\s*[(\[{$]*(?:\\boxed\{)?([AB])[)\]}$]*[\s*_\"'`.]*", re.IGNORECASE
 )
+
+RULES = (_STATED.pattern, _ALONE.pattern)
+"""What words are read by: a changed rule makes other labels, so it is part of every plan's name."""
