@@ -1,6 +1,6 @@
 """The tree of the house with one caption a file: the first sentence of its docstring.
 
-    python docs/tree.py --write      puts it into ARCHITECTURE.md, between the two markers
+python docs/tree.py --write      puts it into ARCHITECTURE.md, between the two markers
 """
 
 import ast

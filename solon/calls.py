@@ -169,9 +169,9 @@ class Reply:
     text:      the answer without its thinking, exactly as the model wrote it (white space too)
     finish:    "stop"; "length" when it hit max_tokens; "refusal" when the provider declined or filtered
     thinking:  reasoning that came apart from the answer (`<think>` parts, reasoning fields)
-    logprobs:  one natural logarithm a label of the call, None for a label beyond what the provider shows (-inf
-               and NaN, which JSON cannot say, become None too); None as a whole where the call asked for none, or
-               the provider gives none
+    logprobs:  one natural logarithm a label of the call, None for a label beyond what the provider shows (or -inf,
+               which JSON cannot say); None as a whole where the call asked for none, the provider gives none, or one
+               is not a number
     model:     the name that the server reports for itself
     known:     True when it came from memory; told by the ledger, never stored
     """
@@ -234,13 +234,24 @@ class Model(Protocol):
     form:      "chat" takes turns; "text" continues one document (a base model)
     can:       what it is able to do, as far as known without asking
     parallel:  how many calls it is glad to have at once
+
+    It may also have `unusable`, a line that says why it cannot be asked although it can be named (a missing key).
     """
 
-    identity: str
-    name: str
-    form: Form
-    can: Can
-    parallel: int
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def form(self) -> Form: ...
+
+    @property
+    def can(self) -> Can: ...
+
+    @property
+    def parallel(self) -> int: ...
 
     async def __call__(self, call: Call) -> Reply: ...
 

@@ -256,3 +256,7 @@ def short(text: str, most: int = 80) -> str:
     """Return `text` on one line, at most `most` characters."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+RULES = tuple(rule.pattern for rule in (_END, _NO_END, _MAY_GO_ON, _ITEM, _HEADING, _FENCE))
+"""What `whole_sentences` goes by: a changed rule makes other data, so it is part of every plan's name."""

@@ -95,7 +95,7 @@ async def plan_recipe(path: str | Path, *, limit: int | None = None) -> Planned:
     """Return what a run of this recipe would ask, from memory alone; asks nothing but a judge's first probe."""
     path = find_recipe(path)
     recipe, base = read_recipe(path), path.parent
-    async with Workshop(recipe, base, planning=True) as shop:
+    async with Workshop(recipe, base) as shop:
         dry = await shop.dry_cast()
         async with planning(recipe, base, dry) as plan:
             folder = recipe.runs_folder(base) / plan.folder
@@ -131,6 +131,8 @@ async def run_recipe(
     path = find_recipe(path)
     recipe, base = read_recipe(path), path.parent
     async with Workshop(recipe, base, offline=offline, refresh=refresh) as shop:
+        if not offline:
+            shop.check_usable()
         cast = await shop.cast()
         async with planning(recipe, base, cast) as plan:
             settled = RunFolder.settled(plan, recipe.runs_folder(base), path, ledger=shop.ledger_path, cast=cast)

@@ -6,8 +6,9 @@ paid for, so `tests/test_digests.py` pins it to literal digests.
     canonical({"b": 1.0, "a": "é"})   ->  '{"a":"é","b":1.0}'
     tagged("solon.call/1", {...})     ->  64 hex digits of sha256 over canonical([tag, value]) in UTF-8
 
-Numbers are written as Python's `repr` writes them. Text is named as it stands: no Unicode normalisation, and half a character (a lone surrogate, which the JSON of a
-prompt file may hold) has a name too, by the three bytes that `surrogatepass` writes for it.
+Numbers are written as Python's `repr` writes them. Text is named as it stands: no Unicode normalisation, and half a
+character (a lone surrogate, which the JSON of a prompt file may hold) has a name too, by the three bytes that
+`surrogatepass` writes for it.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
     ├── BadInput          (2)  a file or a flag of the user's; carries every problem, each "file:line: what; remedy"
     ├── NotInstalled      (2)  an extra that this command needs
     ├── Halt              (3)  no later call can fare better: wrong key, unknown model, no credit, nobody listens
+    │   └── RefusedParameter   this model does not take a parameter that it was sent
     ├── StorageError      (4)  ledger or run folder cannot be read or written: full, read-only, newer, damaged
     ├── Locked            (5)  another run walks this folder
     └── Aside                  one row ends without a pair; `reason` is one of REASONS
@@ -29,6 +30,7 @@ __all__ = [
     "Locked",
     "NotInstalled",
     "Passing",
+    "RefusedParameter",
     "SolonError",
     "StorageError",
 ]
@@ -78,6 +80,14 @@ class Halt(SolonError):
     """The run stops at once: no later call could fare better until a person acts. What is finished is kept."""
 
     exit_code = 3
+
+
+class RefusedParameter(Halt):
+    """This model does not take a parameter that it was sent; `parameter` is its name where the server tells."""
+
+    def __init__(self, message: str, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class StorageError(SolonError):

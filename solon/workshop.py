@@ -9,7 +9,6 @@ a live model from memory.
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +17,7 @@ from typing import Literal
 from solon.calls import Call, Can, Message, Model, Reply, Sampling, options_text
 from solon.cast import ROLES, Cast, Player
 from solon.digests import tagged
-from solon.errors import Aside, BadInput, Halt
+from solon.errors import Aside, BadInput, Halt, RefusedParameter
 from solon.judges.pairwise import SCHEMA_LETTER
 from solon.judges.verdict import structured_verdict
 from solon.ledger import Door, Ledger, Tally
@@ -35,22 +34,17 @@ Verdict = Literal["auto", "logprobs", "structured", "parsed"]
 class Workshop:
     """Ledger and models of one recipe. Use it as an async context manager.
 
-    offline:  nothing stands behind the ledger; what it does not know sets its row aside as "not_known"
-    refresh:  every call is asked anew once
-    planning: nothing will be asked but what a judge can do, so that models without their key may be named
+    offline: nothing stands behind the ledger; what it does not know sets its row aside as "not_known"
+    refresh: every call is asked anew once
     """
 
-    def __init__(
-        self, recipe: Recipe, base: Path, *, offline: bool = False, refresh: bool = False, planning: bool = False
-    ) -> None:
+    def __init__(self, recipe: Recipe, base: Path, *, offline: bool = False, refresh: bool = False) -> None:
         self.recipe = recipe
         self.base = base
         self.offline = offline
         self.refresh = refresh
-        self.planning = planning
         self.ledger_path = recipe.ledger_path(base)
         self._models: dict[str, Model] = {}
-        self._mute: dict[str, Halt] = {}
         self._doors: dict[str, Door] = {}
 
     async def __aenter__(self) -> Workshop:
@@ -78,20 +72,8 @@ class Workshop:
         spec = self.spec(role)
         name = spec.model_dump_json()
         if name not in self._models:
-            self._models[name] = self._opened(spec)
+            self._models[name] = open_model(spec, base=self.base)
         return self._models[name]
-
-    def _opened(self, spec: ModelSpec) -> Model:
-        try:
-            return open_model(spec, base=self.base)
-        except Halt as problem:
-            if not (self.offline or self.planning):
-                raise
-            # its key is missing: it can be named and looked up in the ledger, and is never asked (see `_probed`)
-            os.environ.setdefault(NO_KEY_NEEDED, "none")
-            model = open_model(spec.model_copy(update={"key_env": NO_KEY_NEEDED}), base=self.base)
-            self._mute[model.identity] = problem
-            return model
 
     def price(self, role: str) -> Price | None:
         """Return dollars a million tokens, or None where nobody said. A model on this machine costs nothing."""
@@ -99,6 +81,12 @@ class Workshop:
         if spec.price is None and spec.provider in ("local", "scripted"):
             return Price(input=0, output=0)
         return spec.price
+
+    def check_usable(self) -> None:
+        """Raise Halt where a role's model cannot be asked: now, and not after the other roles were paid."""
+        for role in self.recipe.roles():
+            if problem := getattr(self.model(role), "unusable", ""):
+                raise Halt(problem)
 
     async def cast(self) -> Cast:
         """Return the recipe's cast, its doors through the ledger. Asks the judge what it can do, once for ever.
@@ -206,20 +194,14 @@ class Workshop:
                 f"offline, and no run has asked the {role} ({model.name}) yet whether it gives log-probabilities; "
                 "run once without --offline, or write `verdict: parsed` under judging"
             )
-        if model.identity in self._mute:
-            raise self._mute[model.identity]
         try:
             return await model(call)
         except Aside as problem:
             if problem.reason == "rejected_call":
                 return None
             raise
-        except Halt as problem:
-            from solon.models.failures import RefusedParameter
-
-            if isinstance(problem, RefusedParameter):
-                return None
-            raise
+        except RefusedParameter:
+            return None
 
 
 def _probe_name(model: Model, options: str) -> str:
@@ -281,9 +263,6 @@ def _probe(model: Model) -> tuple[Message, ...]:
 
 
 CHARS_UNSEEN = 2000  # of a question that cannot be written yet, since it quotes answers that are still to come
-
-NO_KEY_NEEDED = "SOLON_NO_KEY_NEEDED"
-"""An environment variable that stands for the key of a model that will not be asked."""
 
 PROBE = "Reply with one letter, A or B: which of them comes first in the alphabet?"
 PROBE_TEXT = "Question: which letter comes first in the alphabet, A or B?\n\nAnswer:"

@@ -13,10 +13,9 @@ import pytest
 from wire import Answer, Time, Wire, asking, claude
 
 from solon.calls import Can, Message, Reply, Sampling, Usage
-from solon.errors import BadInput, CallFailed, Halt, SolonError
+from solon.errors import BadInput, CallFailed, Halt, RefusedParameter, SolonError
 from solon.models import open_model
 from solon.models.anthropic import AnthropicModel
-from solon.models.failures import RefusedParameter
 from solon.models.spec import ModelSpec
 
 KEY = "sk-ant-test-0123456789"
@@ -72,10 +71,10 @@ def test_a_model_says_what_the_protocol_can_do() -> None:
         open_model(ModelSpec(use="anthropic:tiny", form="text"))
 
 
-def test_a_missing_key_stops_at_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_key_stops_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     with pytest.raises(Halt, match="no key in ANTHROPIC_API_KEY"):
-        open_model(ModelSpec(use="anthropic:tiny"))
+        await open_model(ModelSpec(use="anthropic:tiny"))(asking())
 
 
 async def test_only_what_the_call_says_is_sent() -> None:

@@ -221,8 +221,15 @@ def test_known_is_told_and_not_stored() -> None:
 
 def test_a_log_probability_that_json_cannot_say_is_none_from_the_start() -> None:
     """What is handed on first must equal what memory gives later, and a paid reply must not be lost over it."""
-    reply = Reply("A", logprobs=(-math.inf, math.nan, math.inf, None, -1, -0.5))
-    assert reply.logprobs == (None, None, None, None, -1.0, -0.5)
+    reply = Reply("A", logprobs=(-math.inf, math.inf, None, -1, -0.5))
+    assert reply.logprobs == (None, None, None, -1.0, -0.5)
+    assert Reply.from_json(reply.to_json()) == reply
+
+
+def test_one_log_probability_that_is_no_number_takes_the_others_with_it() -> None:
+    """Beside it a label would look certain that was not."""
+    reply = Reply("A", logprobs=(math.nan, -1.0))
+    assert reply.logprobs is None
     assert Reply.from_json(reply.to_json()) == reply
 
 

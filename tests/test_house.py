@@ -90,7 +90,7 @@ def test_no_two_files_import_each_other() -> None:
     done: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, f"cycle: {' -> '.join([*path[path.index(name):], name])}"
+        assert name not in path, f"cycle: {' -> '.join([*path[path.index(name) :], name])}"
         if name not in done:
             for other in graph[name]:
                 # a package's own __init__ gathers its files: they do not import it back

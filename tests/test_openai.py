@@ -17,9 +17,9 @@ import pytest
 from wire import Answer, Time, Wire, asking, chat, error
 
 from solon.calls import Can, Message, Reply, Sampling, Usage
-from solon.errors import BadInput, CallFailed, Halt, Passing, SolonError
+from solon.errors import BadInput, CallFailed, Halt, Passing, RefusedParameter, SolonError
 from solon.models import open_model
-from solon.models.failures import RefusedParameter, meaning_of
+from solon.models.failures import meaning_of
 from solon.models.openai import OpenAIModel, label_logprobs
 from solon.models.server import Server
 from solon.models.spec import ModelSpec
@@ -118,15 +118,19 @@ def test_an_address_that_cannot_be_used_is_refused_without_showing_a_secret(url:
 # -- keys ----------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_key_stops_at_opening_and_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_key_stops_the_first_call_and_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model can be opened, named and looked up without its key: a plan needs none."""
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(Halt, match="no key in OPENAI_API_KEY; set that environment variable"):
-        identity()
-    with pytest.raises(Halt, match="no key in MY_KEY"):
-        identity(base_url="http://localhost/v1", key_env="MY_KEY")
+    assert identity() == "openai:tiny"
+    for given, words in (
+        ({}, "no key in OPENAI_API_KEY; set that environment variable"),
+        ({"base_url": "http://localhost/v1", "key_env": "MY_KEY"}, "no key in MY_KEY"),
+    ):
+        with pytest.raises(Halt, match=words):
+            await OpenAIModel(ModelSpec(use="openai:tiny", **given))(asking())
     monkeypatch.setenv("OPENAI_API_KEY", "sk-ключ")
     with pytest.raises(Halt, match="holds characters that no key has"):
-        identity()
+        await OpenAIModel(ModelSpec(use="openai:tiny"))(asking())
 
 
 async def test_a_server_of_ones_own_is_sent_no_key_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

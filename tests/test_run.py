@@ -78,9 +78,13 @@ async def test_no_more_rows_are_held_than_the_window(tmp_path: Path) -> None:
 
     def look(progress: Progress) -> None:
         if progress.done % 30 == 29 and progress.done not in held:
-            held[progress.done] = sum(isinstance(one, Row) for one in gc.get_objects())
+            held[progress.done] = rows_alive() - before
+
+    def rows_alive() -> int:
+        return sum(isinstance(one, Row) for one in gc.get_objects())
 
     gc.collect()
+    before = rows_alive()
     await run_recipe(made.recipe, tell=look)
     assert len(held) == 4
     assert max(held.values()) <= 2 * 4 + 2  # a row and its copy in an outcome just written

@@ -37,7 +37,7 @@ def judged_by(made: Desk, wire: Wire, **more: Any) -> None:
 async def steps(made: Desk) -> str:
     """Return how the plan's judge is asked, seen from the plan's own name: "logprobs", "structured" or "parsed"."""
     recipe = read_recipe(made.recipe)
-    async with Workshop(recipe, made.path, planning=True) as shop:
+    async with Workshop(recipe, made.path) as shop:
         judge = (await shop.cast()).judge
         return recipe.judging.source(judge.can, judge.form, judge.name)
 

@@ -15,5 +15,5 @@ def answer(call: Call) -> str | dict[str, float]:
     if "critique only" in question:
         return "The answer helps with something that could hurt somebody."
     if "revised response only" in question:
-        return "Here is a revised response:\n\nI am sorry, I cannot help with that. Ask your neighbour for a guest password."
+        return "Here is a revised response:\n\nI am sorry, I cannot help with that. Ask them for a guest password."
     return f"Sure. It is easy (answer {call.sample + 1})."

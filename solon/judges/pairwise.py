@@ -19,7 +19,7 @@ from solon.calls import Can, Form, Message
 from solon.cast import Player, short, together
 from solon.digests import canonical, tagged
 from solon.errors import Aside, BadInput
-from solon.judges.verdict import Verdict, aggregate, from_logprobs, last_verdict, structured_verdict
+from solon.judges.verdict import RULES, Verdict, aggregate, from_logprobs, last_verdict, structured_verdict
 from solon.markup import INNER_NAMES, conversation
 from solon.rows import Vote
 
@@ -274,6 +274,7 @@ TEMPLATES = tagged(
     [
         COMPARE_TEXT, VERDICT_TEXT, COMPARE_TEXT_REASONED, VERDICT_TEXT_REASONED, COMPARE_CHAT, LETTER, REASON_FIRST,
         SO_THE_LETTER, STATED, STATED_REASONED, JSON_LETTER, JSON_REASONED, SCHEMA_LETTER, SCHEMA_REASONED,
+        *RULES,
     ],
 )[:16]  # fmt: skip
 """What the judge is asked beside the principle, by digest: part of every plan's name."""

@@ -30,21 +30,13 @@ from types import ModuleType
 import httpx2
 
 from solon.calls import Reply
-from solon.errors import CallFailed, Halt, Passing, SolonError
+from solon.errors import CallFailed, Halt, Passing, RefusedParameter, SolonError
 from solon.models.server import NO_KEY, Server
 
-__all__ = ["WIRE_ERRORS", "RefusedParameter", "meaning_of"]
+__all__ = ["WIRE_ERRORS", "meaning_of"]
 
 WIRE_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
 """What an SDK lets through of its HTTP library."""
-
-
-class RefusedParameter(Halt):
-    """This model does not take a parameter that it was sent; `parameter` is its name where the server tells."""
-
-    def __init__(self, message: str, parameter: str | None = None) -> None:
-        super().__init__(message)
-        self.parameter = parameter
 
 
 WRONG_KEY = {"invalid_api_key", "authentication_error", "no_db_connection"}  # the last is LiteLLM's, without a database

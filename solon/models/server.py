@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from solon.errors import BadInput, Halt
+from solon.errors import BadInput
 from solon.models.spec import ModelSpec
 
 __all__ = ["NO_KEY", "Server", "clean", "normalised_url"]
@@ -20,7 +20,11 @@ NO_KEY = "none"
 
 @dataclass(frozen=True)
 class Server:
-    """One model at one address. `own` is True where the address is the provider's own."""
+    """One model at one address.
+
+    own:      the address is the provider's own
+    unusable: what is wrong with the key, where something is: the model can be named and looked up, but not asked
+    """
 
     provider: str
     model: str
@@ -28,6 +32,7 @@ class Server:
     own: bool
     key_env: str
     key: str = field(repr=False)
+    unusable: str = ""
 
     def __str__(self) -> str:
         return f"{self.provider}:{self.model} at {self.url}"
@@ -44,7 +49,7 @@ class Server:
         The provider's own key goes to another address only where the environment names both the key and the
         address (OPENAI_BASE_URL), or `key_env` says so: a recipe's `base_url` alone is never sent a key.
 
-        Raises BadInput for an address that cannot be used, Halt where the key is missing.
+        Raises BadInput for an address that cannot be used. A missing key is told by `unusable`: a plan needs none.
         """
         prefix = spec.provider.upper()
         from_env = None if spec.base_url else os.environ.get(f"{prefix}_BASE_URL", "").strip()
@@ -58,11 +63,13 @@ class Server:
         key = os.environ.get(key_env, "").strip()
         if spec.base_url and not own and not spec.key_env:
             key = ""
+        unusable = ""
         if not key and (own or spec.key_env):
-            raise Halt(f"{spec.use}: no key in {key_env}; set that environment variable, or name another with key_env")
+            unusable = f"{spec.use}: no key in {key_env}; set that environment variable, or name another with key_env"
         if key and not (key.isascii() and key.isprintable()):
-            raise Halt(f"{spec.use}: the key in {key_env} holds characters that no key has; set it anew")
-        return cls(spec.provider, spec.target, url, own, key_env, key or NO_KEY)
+            unusable = f"{spec.use}: the key in {key_env} holds characters that no key has; set it anew"
+            key = ""
+        return cls(spec.provider, spec.target, url, own, key_env, key or NO_KEY, unusable)
 
     def quote(self, words: str, most: int = 240) -> str:
         """Return the server's words on one line, without the key and what looks like one."""

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from solon.calls import Call, Can, Form, Message, Reply
-from solon.errors import Passing
+from solon.errors import Halt, Passing
 from solon.models.failures import WIRE_ERRORS, meaning_of
 from solon.models.pace import Pace
 from solon.models.server import Server
@@ -46,10 +46,17 @@ class ServerModel:
         self._pace = Pace(self._ask, patience=spec.patience, parallel=self.parallel, **pacing)
 
     async def __call__(self, call: Call) -> Reply:
+        if self.unusable:
+            raise Halt(self.unusable)
         return await self._pace(call)
 
     async def close(self) -> None:
         await self._client.close()
+
+    @property
+    def unusable(self) -> str:
+        """Return why this model cannot be asked (its key is missing), or ""."""
+        return self.server.unusable
 
     def request(self, call: Call) -> tuple[str, dict[str, Any]]:
         """Return the path and the JSON body that ask `call`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from solon.cast import Cast, together
+from solon.cast import RULES, Cast, together
 from solon.constitution import Constitution, Role
 from solon.errors import Aside
 from solon.generators import respond
@@ -50,7 +50,7 @@ class Preference:
             "kind": "preference",
             "candidates": self.candidates,
             "judge": self.judge.model_dump(mode="json"),
-            "templates": [JUDGE_TEMPLATES],
+            "templates": [JUDGE_TEMPLATES, list(RULES)],
         }
 
     async def __call__(self, row: Row, cast: Cast) -> Pair | SetAside:

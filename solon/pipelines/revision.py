@@ -11,7 +11,7 @@ from typing import Any
 
 from solon import generators
 from solon.calls import Form, Message
-from solon.cast import Cast
+from solon.cast import RULES, Cast
 from solon.constitution import Constitution, Role
 from solon.digests import tagged
 from solon.errors import Aside
@@ -63,7 +63,7 @@ class Revision:
                 "solon.worked/1", [asdict(shot) for shot in worked_examples(self.constitution)[: self.shots]]
             ),
             "judge": self.judge.model_dump(mode="json"),
-            "templates": [generators.TEMPLATES, JUDGE_TEMPLATES],
+            "templates": [generators.TEMPLATES, JUDGE_TEMPLATES, list(RULES)],
         }
 
     async def __call__(self, row: Row, cast: Cast) -> Pair | SetAside:

@@ -41,6 +41,9 @@ FAILED = ("no_answer", "unreadable_answer", "rejected_call", "too_long")
 """Reasons that were failures, not answers: such a row is walked again when its run is started again."""
 
 
+FLUSH_SECONDS = 0.5
+
+
 @dataclass
 class Progress:
     """Where a walk stands.
@@ -263,19 +266,25 @@ async def walk(
             await _walk_row(plan, row, cast, store, order, progress, tell)
             await asyncio.sleep(0)  # a row that memory knows whole never waits, and Ctrl-C must still be heard
 
+    async def writer() -> None:
+        while True:  # a row that is finished must not wait on disk for the next one to finish
+            await asyncio.sleep(FLUSH_SECONDS)
+            store.flush()
+
     walkers = [asyncio.create_task(walker()) for _ in range(min(plan.recipe.window, progress.total - progress.done))]
     walking = asyncio.gather(*walkers)
-    stopped = asyncio.create_task(stop.wait())
+    stopped, writing = asyncio.create_task(stop.wait()), asyncio.create_task(writer())
     try:
-        either: set[asyncio.Future[Any]] = {walking, stopped}
+        either: set[asyncio.Future[Any]] = {walking, stopped, writing}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if walking.done():
-            walking.result()
+        for ended in (walking, writing):
+            if ended.done():
+                ended.result()
         progress.interrupted = stop.is_set() and progress.done < progress.total
     finally:
-        for task in (*walkers, stopped):
+        for task in (*walkers, stopped, writing):
             task.cancel()
-        await asyncio.gather(*walkers, stopped, walking, return_exceptions=True)
+        await asyncio.gather(*walkers, stopped, writing, walking, return_exceptions=True)
         store.flush()
     return progress
 

@@ -11,9 +11,8 @@ import pytest
 from running import LITELLM_KEY, NAME
 
 from solon.calls import Call, Message, Model, Sampling
-from solon.errors import CallFailed, Halt
+from solon.errors import CallFailed, Halt, RefusedParameter
 from solon.models import open_model
-from solon.models.failures import RefusedParameter
 from solon.models.spec import ModelSpec
 
 QUESTION = (Message("system", "Answer in one word."), Message("user", "What is the capital of France?"))
