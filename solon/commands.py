@@ -197,7 +197,7 @@ class Shown:
     problem: str = ""
 
 
-def show_row(run: str | Path, wanted: str) -> Shown:
+async def show_row(run: str | Path, wanted: str) -> Shown:
     """Return the walk of one row, from the run folder and the ledger, with no model behind it.
 
     wanted: the row's index in the plan, or the beginning of its id (of digits alone: at least 8 of them)
@@ -219,7 +219,7 @@ def show_row(run: str | Path, wanted: str) -> Shown:
     try:
         return replace(shown, calls=[(asked.step, asked.role, ledger.entry(asked.key)) for asked in outcome.asked])
     finally:
-        asyncio.run(ledger.close())
+        await ledger.close()
 
 
 def check_page(path: str | Path) -> str:
@@ -318,7 +318,7 @@ async def _checked(shop: Workshop, role: str) -> Ability:
 QUESTION = "Say hello in one short sentence."
 
 
-def merge_ledgers(into: Path, other: Path) -> Merged:
+async def merge_ledgers(into: Path, other: Path) -> Merged:
     """Take over what `other` knows into the ledger at `into`, which is made if it is not there."""
     if not other.is_file():
         raise BadInput(f"{other}: no such ledger; give the path of a ledger.db")
@@ -326,10 +326,10 @@ def merge_ledgers(into: Path, other: Path) -> Merged:
     try:
         return ledger.merge(other)
     finally:
-        asyncio.run(ledger.close())
+        await ledger.close()
 
 
-def forget_calls(path: Path, *, model: str | None, before: str | None, text: str | None) -> int:
+async def forget_calls(path: Path, *, model: str | None, before: str | None, text: str | None) -> int:
     """Remove the calls that match every condition given; `before` is a day such as 2026-01-31, in UTC."""
     if model is None and before is None and text is None:
         raise BadInput("nothing to forget: give --model, --before or --text")
@@ -344,4 +344,4 @@ def forget_calls(path: Path, *, model: str | None, before: str | None, text: str
     try:
         return ledger.forget(model=model, before=moment, text=text)
     finally:
-        asyncio.run(ledger.close())
+        await ledger.close()

@@ -183,7 +183,13 @@ class Ledger:
         for start in range(0, len(numbers), ROWS_AT_ONCE):
             self._writer.do(partial(delete_rows, numbers=numbers[start : start + ROWS_AT_ONCE])).wait()
         if text is None:
-            self._writer.do(lambda db: db.execute(f"DELETE FROM probes WHERE {where}", given)).wait()
+            # a probe with provider options is recorded as "identity#..."
+            probes = (
+                "(? IS NULL OR model = ? OR substr(model, 1, length(?) + 1) = ? || '#') AND (? IS NULL OR asked_at < ?)"
+            )
+            self._writer.do(
+                lambda db: db.execute(f"DELETE FROM probes WHERE {probes}", (*[model] * 4, *given[2:]))
+            ).wait()
         rewrite(self.path)
         return len(numbers)
 

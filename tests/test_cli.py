@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import re
@@ -497,5 +498,5 @@ def test_a_stream_that_cannot_hold_a_letter_gets_another(made: Desk, solon: Solo
 
 def test_show_is_a_function_too(made: Desk, solon: Solon, capsys: pytest.CaptureFixture[str]) -> None:
     solon("run", "recipe.yaml", "-q")
-    print_row(show_row(made.latest, "1"), calls=False)
+    print_row(asyncio.run(show_row(made.latest, "1")), calls=False)
     assert capsys.readouterr().out == solon("show", "1").out

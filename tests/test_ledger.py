@@ -335,3 +335,13 @@ async def test_the_tally_says_where_replies_came_from_and_what_they_cost(path: P
         4, 4, 3, 4, each + each + each + each, each + each + each
     )
     await ledger.close()
+
+
+async def test_forgetting_a_model_forgets_what_its_probes_found(path: Path) -> None:
+    """With provider options too, which are recorded behind a '#'; another model's stay."""
+    ledger = Ledger.open(path)
+    for name in ("m", "m#1234", "m2"):
+        ledger.record_probe(name, {"logprobs": True, "schema": None})
+    ledger.forget(model="m")
+    assert [ledger.probe(name) is None for name in ("m", "m#1234", "m2")] == [True, True, False]
+    await ledger.close()

@@ -363,3 +363,10 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         return most
 
     assert peak(20_000) < 1.5 * peak(1_000) + 100_000
+
+
+def test_a_tag_that_no_data_file_can_hold_is_refused_where_it_stands(tmp_path: Path) -> None:
+    """Half a character would pass every step and end the export, after everything was paid."""
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Hello", "tags": ["\\ud800"]}\n')
+    with pytest.raises(BadInput, match=r"p\.jsonl:1: 'tags' holds half a character"):
+        list(read_prompts(PromptsSpec(path="p.jsonl"), tmp_path))

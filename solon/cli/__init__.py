@@ -117,10 +117,12 @@ def show(
     calls: Annotated[bool, typer.Option("--calls", help="Print every question and answer whole.")] = False,
 ) -> None:
     """Print the walk of one row: its texts, its principles, its votes, its calls."""
+    import asyncio
+
     from solon.cli.tables import print_row
     from solon.commands import show_row
 
-    print_row(show_row(run, row), calls=calls)
+    print_row(asyncio.run(show_row(run, row)), calls=calls)
 
 
 @app.command()
@@ -196,9 +198,11 @@ def ledger_merge(
     other: Annotated[Path, typer.Argument(help="The ledger that is read.", show_default=False)],
 ) -> None:
     """Take over what another ledger knows; where both know a call, the earlier reply stays."""
+    import asyncio
+
     from solon.commands import merge_ledgers
 
-    done = merge_ledgers(into, other)
+    done = asyncio.run(merge_ledgers(into, other))
     typer.echo(
         f"{done.added} taken over, {done.same} known already, {done.differed} differed (the earlier reply stays)"
     )
@@ -212,9 +216,11 @@ def ledger_forget(
     text: Annotated[str | None, typer.Option(help="Calls that hold this text.", show_default=False)] = None,
 ) -> None:
     """Remove calls from memory: all that match every option given."""
+    import asyncio
+
     from solon.commands import forget_calls
 
-    count = forget_calls(ledger, model=model, before=before, text=text)
+    count = asyncio.run(forget_calls(ledger, model=model, before=before, text=text))
     typer.echo(f"{count} {'call' if count == 1 else 'calls'} forgotten")
 
 

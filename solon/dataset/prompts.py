@@ -231,4 +231,6 @@ def _tags(value: Any, column: str) -> tuple[str, ...]:
         value = value.split(",")
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
         raise WrongRecord(f'{column!r} is {kind(value)}; write a list of tags, or "one, two"')
+    if any(not tag.isascii() and any("\ud800" <= letter <= "\udfff" for letter in tag) for tag in value):
+        raise WrongRecord(f"{column!r} holds half a character (a lone surrogate), which no data file can; mend the tag")
     return tuple(tag.strip() for tag in value if tag.strip())
