@@ -18,7 +18,9 @@ from solon.errors import REASONS, SolonError
 from solon.pipelines.recipe import Recipe, read_recipe
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")]
+PAGES = [
+    ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/recipe.md", "docs/constitution.md")
+]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -72,6 +74,20 @@ def test_every_command_in_the_documents_exists() -> None:
             if word.startswith("-") and not re.fullmatch(r"-\d+", word):
                 assert word.split("=")[0] in known, f"{line}: no option {word}"
         del context
+
+
+@pytest.mark.parametrize("name", ["recipe.md", "constitution.md"])
+def test_the_reference_is_made_from_the_classes_that_read_the_pages(name: str) -> None:
+    """`python docs/reference.py --write` was run after the last change of a key."""
+    pages = runpy.run_path(str(ROOT / "docs" / "reference.py"))["PAGES"]
+    assert pages[name]() == (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def test_every_key_of_both_pages_is_explained() -> None:
+    """A key without a word about it in its class's docstring is a key that nobody can use."""
+    for name in ("recipe.md", "constitution.md"):
+        silent = re.findall(r"^\| (`[a-z_]+`) \|[^|]*\| \|$", (ROOT / "docs" / name).read_text("utf-8"), re.MULTILINE)
+        assert silent == [], f"docs/{name}: nothing is said of {silent}"
 
 
 def test_every_make_target_in_the_documents_exists() -> None:

@@ -13,6 +13,7 @@ from local_kit import ask, chat, chats, document, greedy, loaded, make_local, ma
 
 from solon.calls import Call, Can, Message, Model, Reply, Sampling, Usage
 from solon.errors import BadInput, CallFailed, Halt
+from solon.models import batches
 from solon.models.batches import Padded, Question, Slots, bears_slots, logprobs
 from solon.models.local import LocalModel
 
@@ -183,8 +184,19 @@ def test_slots_are_used_where_they_compute_what_the_model_does(tmp_path: Path, f
     model, tokenizer = loaded(folder)
     model.set_attn_implementation("eager")
     assert not bears_slots(model, tokenizer)
-    mamba, tokenizer = loaded(make_model(tmp_path / "mamba", kind="mamba", state_size=8))
-    assert not bears_slots(mamba, tokenizer)
+    assert not bears_slots(*loaded(make_model(tmp_path / "mamba", kind="mamba", state_size=8)))
+    experts = {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 32, "num_experts": 4}
+    assert not bears_slots(*loaded(make_model(tmp_path / "experts", kind="qwen2_moe", **experts)))
+
+
+async def test_an_answer_longer_than_its_first_room_goes_on_as_before(
+    folder: Path, both: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "FIRST_ROOM", 2)
+    call = chat("old friends", temperature=0.0, max_tokens=60)
+    (reply,) = await once(make_local(folder, steady=True), call)
+    assert reply.usage.output > 40
+    assert reply.text == greedy(*both, rendered(call), 60)
 
 
 # ---------------------------------------------------------------------------------------------- labels

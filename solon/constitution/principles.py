@@ -89,7 +89,13 @@ Turns = Annotated[tuple[Turn, ...], BeforeValidator(_turns), Field(min_length=1)
 
 
 class Exemplar(_Noun):
-    """One worked example for few-shot prompts. `prompt` may be written as one text: a single user's turn."""
+    """One worked example for few-shot prompts.
+
+    prompt:   one text, or turns of {role, content} that end with the user's
+    response: an answer to it, good or bad
+    critique: what the principle makes a critic say of it
+    revision: what it becomes; an answer that needs no change stays as it is
+    """
 
     prompt: Turns
     response: Words
@@ -100,7 +106,12 @@ class Exemplar(_Noun):
 
 
 class Case(_Noun):
-    """Two answers to one prompt, and which of them the principle prefers. Nothing is generated from it."""
+    """Two answers to one prompt, and which of them the principle prefers. Nothing is generated from it.
+
+    prompt: one text, or turns of {role, content} that end with the user's
+    better: the answer that the principle prefers
+    worse:  the other one
+    """
 
     prompt: Turns
     better: Words
@@ -123,6 +134,8 @@ class Principle(_Noun):
     kind:       "principle"; "priority" (one that ranks); "hard_constraint" (never drawn, stands in every wording);
                 "trait" (`text` in the first person)
     rationale:  why, for people
+    exemplars:  worked examples for few-shot prompts
+    cases:      pairs of answers that tell what is meant
     """
 
     id: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_slug)]
@@ -174,7 +187,13 @@ class Principle(_Noun):
 class Constitution(_Noun):
     """Principles in the order of their file, and what stands around them.
 
-    preamble: stands before every wording, a blank line between
+    name:        for people, tables and cards
+    version:     for people; in quotes where it could be read as a number
+    description: for people
+    licence:     of the texts; it stands in the card
+    source:      where the texts come from; it stands in the card
+    preamble:    stands before every wording, a blank line between
+    principles:  the rules, in order
     """
 
     name: OneLine

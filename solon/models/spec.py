@@ -13,7 +13,11 @@ EMBEDDED = "smollm2"
 
 
 class Price(BaseModel):
-    """US dollars for a million tokens; `cached` is the price of input that the provider had in its cache."""
+    """US dollars for a million tokens.
+
+    input, output: of questions and of answers
+    cached:        of input that the provider had in its cache; left out, it costs as much as any
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,8 +40,10 @@ class ModelSpec(BaseModel):
     parallel:   most calls in flight at once (default: 32 for servers, the batch size for local models)
     timeout:    seconds for one attempt
     patience:   seconds over which a failing call is retried before its row is set aside
-    device, dtype, batch, context: local models only ("auto", "cpu", "cuda"; "auto", "float32", "bfloat16";
-                rows a batch; most tokens of prompt and answer together)
+    device:     local models only: "auto", "cpu" or "cuda"
+    dtype:      local models only: "auto" (bfloat16 on a GPU that has it, else float32), or one by name
+    batch:      local models only: rows a batch
+    context:    local models only: most tokens of prompt and answer together (default: the model's own)
     steady:     local models only: batches of one shape, so that an answer does not depend on its neighbours
                 (default: on a CPU yes, on a GPU no)
     """

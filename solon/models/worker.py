@@ -251,7 +251,6 @@ class Worker:
 
         A template without a system role gets the system text at the head of the first user turn.
         """
-
         turns = [{"role": message.role, "content": message.content} for message in call.messages]
         begun = turns[-1]["role"] == "assistant"  # the answer's beginning is given: the model goes on from there
         render = functools.partial(

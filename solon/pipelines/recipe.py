@@ -60,7 +60,14 @@ class _Page(BaseModel):
 
 
 class RevisionSpec(_Page):
-    """The supervised stage; its options are those of `solon.pipelines.revision.Revision`."""
+    """The supervised stage: answer, criticise, rewrite, and let the judge decide between first and last.
+
+    kind:     "revision"
+    rounds:   critique-revision pairs, each by a principle of its own (the paper has four)
+    distinct: keep a row from meeting one principle twice
+    shots:    worked examples of the constitution before each request; left out, all of them for base models and
+              none for chat models
+    """
 
     kind: Literal["revision"]
     rounds: Annotated[Count, Field(le=16)] = 1
@@ -72,7 +79,12 @@ class RevisionSpec(_Page):
 
 
 class PreferenceSpec(_Page):
-    """The preference stage; its options are those of `solon.pipelines.preference.Preference`."""
+    """The preference stage: sample candidates, and let the judge prefer one by a drawn principle.
+
+    kind:       "preference"
+    candidates: answers to each prompt; with more than two, each is compared with each, and the best is paired with
+                the worst
+    """
 
     kind: Literal["preference"]
     candidates: Annotated[Count, Field(ge=2, le=8)] = 2
@@ -106,7 +118,14 @@ STORIES: dict[str, type[_Page]] = {"revision": RevisionSpec, "preference": Prefe
 
 
 class CastSpec(_Page):
-    """Who plays what; `everyone` holds what the roles share."""
+    """Who plays what.
+
+    everyone:  what the roles share; a judge's temperature alone is never taken from here
+    responder: who answers
+    critic:    who criticises
+    reviser:   who rewrites
+    judge:     who compares
+    """
 
     everyone: RoleSpec = RoleSpec()
     responder: RoleSpec = RoleSpec()
@@ -124,11 +143,12 @@ class Recipe(_Page):
     model:        who plays every role: a short name, or a mapping (`use`, `base_url`, `key_env`, `price`, ...)
     cast:         what differs by role
     story:        `kind: revision` or `kind: preference`, with its options
-    judging:      how the judge compares (`both_orders`, `reasoning`, `clamp`, `verdict`, `tie`)
+    judging:      how the judge compares (`both_orders`, `reasoning`, `clamp`, `verdict`, `tie`, `least_mass`)
     seed:         decides which principle a row meets, and nothing else
     window:       most rows in flight at once
     export:       how the dataset is written (`test_fraction`, `margin`, `sft`, ...)
-    ledger, runs: where replies and run folders are kept, beside the recipe
+    ledger:       where replies are kept, beside the recipe
+    runs:         where run folders are kept, beside the recipe
     """
 
     name: str = ""
