@@ -88,7 +88,8 @@ def _shown(default: object) -> str:
 
 def recipe() -> str:
     parts = [
-        ("Keys", Recipe), ("prompts", PromptsSpec), ("model", ModelSpec), ("price", Price), ("story: revision", RevisionSpec),
+        ("Keys", Recipe), ("prompts", PromptsSpec), ("model", ModelSpec), ("price", Price),
+        ("story: revision", RevisionSpec),
         ("story: preference", PreferenceSpec), ("cast", CastSpec), ("one role of the cast", RoleSpec),
         ("judging", Pairwise), ("export", ExportSpec),
     ]  # fmt: skip
