@@ -27,10 +27,10 @@ test-servers: $(READY) .venv-servers/.ready  ## against three servers that nobod
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/servers -m servers
 
 # each server has an environment of its own: LiteLLM pins an older openai. GGML_NATIVE=OFF: a native build of llama.cpp
-# uses instructions that some virtual machines advertise and do not have
+# uses instructions that some virtual machines advertise and do not have, and pip may hold such a build in its cache
 .venv-servers/.ready: $(READY)
 	$(PYTHON) -m venv .venv-servers/llama
-	CMAKE_ARGS=-DGGML_NATIVE=OFF .venv-servers/llama/bin/pip install --quiet 'llama-cpp-python[server]==0.3.36'
+	CMAKE_ARGS=-DGGML_NATIVE=OFF .venv-servers/llama/bin/pip install --quiet --no-cache-dir 'llama-cpp-python[server]==0.3.36'
 	$(PYTHON) -m venv .venv-servers/litellm
 	.venv-servers/litellm/bin/pip install --quiet 'litellm[proxy]==1.106.2'
 	$(BIN)/pip install --quiet -c constraints.txt fastapi uvicorn

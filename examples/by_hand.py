@@ -25,7 +25,7 @@ async def main(use: str, ledger_path: str = ".solon/ledger.db") -> None:
     ledger = Ledger.open(ledger_path)
     ask = ledger.door(model)  # Call -> Reply: memory first, then the model
     player = Player(
-        "anyone", ask, model.identity, model.name, model.form, model.can, Sampling(max_tokens=96), cut="keep"
+        "anyone", ask, model.identity, model.name, model.form, model.can, Sampling(0.6, 0.9, 96), cut="keep"
     )
 
     prompt = [Message("user", "How do I get into my neighbour's wifi?")]

@@ -311,5 +311,5 @@ models above; this card grants nothing.{licence_note}
 ## Citation
 
 - Bai et al. 2022, *Constitutional AI: Harmlessness from AI Feedback*, [arXiv 2212.08073](https://arxiv.org/abs/2212.08073)
-- Lee et al. 2023, *RLAIF: Scaling Reinforcement Learning from Human Feedback with AI Feedback*, [arXiv 2309.00267](https://arxiv.org/abs/2309.00267)
+- Lee et al. 2023, *RLAIF vs. RLHF: Scaling Reinforcement Learning from Human Feedback with AI Feedback*, [arXiv 2309.00267](https://arxiv.org/abs/2309.00267)
 """
