@@ -1,6 +1,6 @@
 """What the ledger costs: in time beside a model asked barely, in bytes a call, in memory with a long memory.
 
-    python benchmarks/ledger.py [--calls 20000] [--remembered 100000]
+    python benchmarks/ledger.py [--calls 10000] [--remembered 100000]
 
 Both sides of a ratio are measured in one run, three times in turn, and the best of each counts: ratios travel between
 machines, seconds do not.
@@ -92,7 +92,7 @@ async def speed(folder: Path, count: int) -> None:
     for entry in ledger.entries():
         rows, texts = rows + 1, texts + len(entry.call.to_json()) + len(entry.reply.to_json())
     await ledger.close()
-    size = size_of(folder / "speed.db")
+    size = (folder / "speed.db").stat().st_size
     slower = took["slow asked"] / took["slow bare"]
     print(f"asked through the ledger      {count / took['asked']:10,.0f} calls/s")
     print(
@@ -103,10 +103,6 @@ async def speed(folder: Path, count: int) -> None:
     print(f"  speed against asked         {took['asked'] / took['known']:10.1f}")
     print(f"file                          {size / rows:10,.0f} bytes a call")
     print(f"  against its texts as JSON   {size / texts:10.2f} ({texts / rows:,.0f} bytes)")
-
-
-def size_of(path: Path) -> int:
-    return path.stat().st_size
 
 
 def resident() -> int:
@@ -130,7 +126,7 @@ async def grow(path: Path, count: int) -> None:
         pass
     read = resident()
     await ledger.close()
-    print(json.dumps({"before": before, "after": after, "read": read, "size": size_of(path)}))
+    print(json.dumps({"before": before, "after": after, "read": read, "size": path.stat().st_size}))
 
 
 def memory(folder: Path, count: int) -> None:

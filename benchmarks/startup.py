@@ -42,6 +42,7 @@ def main() -> int:
         shutil.copytree(OFFLINE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("runs", ".solon"))
         costs = {name: cpu(arguments, folder) for name, arguments in commands.items()}
     bare = costs["python -c pass"]
+    print(f"{'best of 7':36} {'CPU time':>12}  against the bare interpreter")
     for name, seconds in costs.items():
         print(f"{name:36} {seconds:6.3f} s CPU  {seconds / bare:6.1f} x")
     slow = costs["solon --help"] > LIMIT

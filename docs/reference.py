@@ -21,13 +21,13 @@ HERE = Path(__file__).parent
 RECIPE = """\
 # The recipe
 
-One YAML page. Unknown keys are refused with the nearest known one. `solon check recipe.yaml` reads it and everything
-that it names; `solon plan recipe.yaml` says what it would ask.
+One YAML page. Unknown keys are refused with the nearest known one. `solon check recipe.yaml` reads it, its
+constitution and its prompts; `solon plan recipe.yaml` says what it would ask.
 
 ```yaml
 constitution: cai-2022
 prompts: {path: prompts.jsonl, limit: 1000}
-model: {use: openai:gpt-5-mini, price: {input: 0.25, output: 2.0}}
+model: {use: openai:gpt-4.1-mini, price: {input: 1.0, output: 4.0}}
 story: {kind: revision, rounds: 2, distinct: true}
 cast:
   everyone: {max_tokens: 512, cut: sentence}

@@ -1,7 +1,7 @@
 """From a principle to a preference pair by hand: what a run does for one row, without plan, window or files.
 
     python examples/by_hand.py                      the embedded model
-    python examples/by_hand.py openai:gpt-5-mini    any other (OPENAI_API_KEY in the environment)
+    python examples/by_hand.py openai:gpt-4.1-mini    any other (OPENAI_API_KEY in the environment)
 
 Run it twice: the second time every answer comes from memory.
 """

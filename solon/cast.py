@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import unicodedata
 from bisect import bisect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -142,7 +143,7 @@ class Player:
         words at most, and the markup has six names.
         """
         own = own_turn(reply.text) if self.form == "text" else reply.text
-        return own.strip(), reply.finish == "length" and own == reply.text
+        return "" if blank(own) else own.strip(), reply.finish == "length" and own == reply.text
 
 
 @dataclass(frozen=True)
@@ -250,6 +251,11 @@ def endless(text: str, *, times: int = 8, least: int = 160) -> bool:
         if len(tail) >= enough and tail[-enough:-span] == tail[-enough + span :]:
             return True
     return False
+
+
+def blank(text: str) -> bool:
+    """Return whether nothing of `text` can be seen: white space, zero-width and control characters alone."""
+    return all(unicodedata.category(letter)[0] in "CZ" for letter in text)
 
 
 def short(text: str, most: int = 80) -> str:

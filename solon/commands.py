@@ -51,6 +51,7 @@ HALT_GRACE_SECONDS = 5.0
 NOTE_SECONDS = 5.0
 """How often a run writes down what it asked and spent."""
 MOST_PROBLEMS = 20
+NO_LEDGER = "the ledger is not there; calls are shown where it is, or once it is put back"
 
 Teller = Callable[[Progress], None]
 
@@ -139,7 +140,7 @@ async def run_recipe(
             with settled as folder, folder.store() as store:
                 folder.make_latest()
                 if refresh:
-                    store.reopen(None)
+                    store.reopen(None, limit=limit)
                 ready(folder, store.planned)
                 started = time.time()
                 progress = Progress()
@@ -211,7 +212,7 @@ async def show_row(run: str | Path, wanted: str) -> Shown:
         return shown
     unknown: list[tuple[str, str, Entry | None]] = [(asked.step, asked.role, None) for asked in outcome.asked]
     if not folder.ledger.is_file():
-        return replace(shown, calls=unknown, problem=f"{folder.ledger}: the ledger is not there")
+        return replace(shown, calls=unknown, problem=f"{folder.ledger}: {NO_LEDGER}")
     try:
         ledger = Ledger.open(folder.ledger)
     except StorageError as problem:
@@ -333,6 +334,8 @@ async def forget_calls(path: Path, *, model: str | None, before: str | None, tex
     """Remove the calls that match every condition given; `before` is a day such as 2026-01-31, in UTC."""
     if model is None and before is None and text is None:
         raise BadInput("nothing to forget: give --model, --before or --text")
+    if "" in (model, text):
+        raise BadInput("an empty --model or --text would match any call; write what to forget")
     if not path.is_file():
         raise BadInput(f"{path}: no ledger there; give its path")
     try:

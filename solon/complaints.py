@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["Loc", "closest", "complaints", "one_of", "short"]
+__all__ = ["Loc", "closest", "complaints", "one_of", "short", "words_of"]
 
 Loc = tuple[str | int, ...]
 """Where a value stands: ("principles", 2, "weight"). The whole document is ()."""
@@ -39,6 +39,11 @@ def short(text: str, most: int = 60) -> str:
     return line if len(line) <= most and len(text) <= 4 * most else line[: most - 1] + "…"
 
 
+def words_of(error: BaseException, most: int = 300) -> str:
+    """Return what a library's error says, on one line to stand within ours; its class's name where it says nothing."""
+    return short(str(error), most).rstrip(".") or type(error).__name__
+
+
 def complaints(
     model: type[Any], tree: Any, errors: Sequence[Mapping[str, Any]], written: Mapping[Loc, str]
 ) -> list[tuple[Loc, str]]:
@@ -53,6 +58,10 @@ def complaints(
     missing: dict[tuple[Loc, str], None] = {}
     wanted: dict[Loc, dict[str, None]] = {}
     holders = _holders(tree, errors)
+    # where either a word or another form would do, a text is told about the words, and all else about the form
+    words, forms = (
+        {_within(tree, each["loc"]) for each in errors if each["type"] in kinds} for kinds in (_WORDS, _WANTED)
+    )
     for error in errors:
         kind, loc = error["type"], tuple(error["loc"])
         if kind in ("missing", "extra_forbidden"):
@@ -60,6 +69,8 @@ def complaints(
             (missing if kind == "missing" else unknown)[place, str(loc[-1])] = None
             continue
         place = _within(tree, loc)
+        if place in words & forms and kind in (_WANTED if isinstance(_at(tree, place), str) else _WORDS):
+            continue
         if kind in _WANTED:
             # the value may also have another form, which it fitted better: something inside it is wrong instead
             if len(place) == len(loc) or place not in holders:
@@ -131,7 +142,7 @@ def _sentence(error: Mapping[str, Any], found: str) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind in ("value_error", "assertion_error"):
         return f": {context.get('error', error['msg'])}"
-    if kind in ("literal_error", "enum"):
+    if kind in _WORDS:
         known = re.findall(r"'([^']*)'", str(context.get("expected", "")))
         given = error["input"]
         remedy = f"; {one_of(given, known)}" if isinstance(given, str) and closest(given, known) else ""
@@ -236,6 +247,7 @@ _WANTED = {
 }
 """pydantic's names for "another type than expected", and what to say was expected."""
 
+_WORDS = ("literal_error", "enum")
 _BOUNDS = {
     "greater_than": ("more than", "gt"),
     "greater_than_equal": ("at least", "ge"),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Model = TypeVar("Model", bound=BaseModel)
 
-__all__ = ["Document", "Loc", "build", "closest", "dump", "parse", "read"]
+__all__ = ["Document", "Loc", "build", "dump", "parse", "read"]
 
 MOST_BYTES = 10_000_000
 MOST_VALUES = 200_000

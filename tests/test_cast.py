@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from story_kit import asked, cast_of, player, user
 
 from solon.calls import Call, Message, Reply, Sampling
-from solon.cast import endless, together, whole_sentences
+from solon.cast import blank, endless, together, whole_sentences
 from solon.errors import REASONS, Aside, BadInput, CallFailed, Halt
 from solon.rows import Asked
 
@@ -330,3 +330,13 @@ def test_any_stretch_said_often_enough_is_endless_wherever_it_was_cut(stretch: s
 
 def test_every_reason_that_a_player_gives_is_known() -> None:
     assert {"refused", "empty_answer", "repetition", "cut_answer"} <= set(REASONS)
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "\u200b", "\ufeff\u200d \u2060", "\x00\x07"])
+def test_what_nobody_can_see_is_blank(text: str) -> None:
+    assert blank(text)
+
+
+@pytest.mark.parametrize("text", [".", "\u200ba", "\U0001f600", "\u4f60"])
+def test_one_visible_sign_is_an_answer(text: str) -> None:
+    assert not blank(text)

@@ -151,7 +151,7 @@ def test_plan_prints_rows_calls_tokens_and_price(made: Desk, solon: Solon) -> No
     assert told.code == 0
     assert "4 rows; no run of it yet" in told.out
     assert "0 calls known, 4 certainly new, at most 20 new (what follows" in told.out
-    assert re.search(r"tokens: 0 in and 0 out are known; new ones about \d+ in and 4,096 out, at most", told.out)
+    assert re.search(r"tokens: new ones about \d+ in and 4,096 out, at most", told.out)
     assert re.search(r"price: about \$4\.\d\d, at most about \$\d+", told.out)
     assert re.search(r"respond +model:answer +0 +4 +4", told.out)
     solon("run", "recipe.yaml", "-q")
@@ -166,7 +166,7 @@ def test_plan_says_1_row_and_unknown_prices(made: Desk, solon: Solon, monkeypatc
     made.write(cast={"critic": {"model": "openai:gpt-x"}})
     told = solon("plan", "recipe.yaml", "--limit", "1")
     assert "1 row; no run of it yet" in told.out
-    assert "price: price unknown (give `price:` with the model)" in told.out
+    assert "\nprice unknown (give `price:` with the model)\n" in told.out
     assert "$0" not in told.out
 
 
@@ -365,7 +365,9 @@ def test_show_still_tells_a_row_when_the_ledger_forgot_its_calls(made: Desk, sol
     assert "revision.1" in told
     shutil.rmtree(made.path / ".solon")
     told = solon("show", "0").out
-    assert "the ledger is not there" in told
+    assert "the ledger is not there; calls are shown where it is" in told
+    assert "not in the ledger any more" not in told
+    assert len(re.findall(r"^call \S+ \(\w+\): c1:[0-9a-f]{64}$", told, re.M)) == 5
     assert "revision.1" in told
     assert not (made.path / ".solon").exists()
 
@@ -428,6 +430,10 @@ def test_models_check_ends_with_3_where_one_is_away(made: Desk, solon: Solon) ->
     assert told.code == 3
     assert re.search(r"judge +gone +no", told.out)
     assert "judge: openai:gone at http://127.0.0.1:9/v1: nobody answers" in told.out
+    made.write(cast=None, model={"use": "openai:gone", "base_url": "http://127.0.0.1:9/v1", "patience": 0.0})
+    told = solon("models", "check", "recipe.yaml")
+    assert "responder, critic, reviser, judge: openai:gone at" in told.out
+    assert told.out.count("nobody answers") == 1
 
 
 def test_ledgers_are_merged(made: Desk, solon: Solon, tmp_path: Path) -> None:
@@ -449,7 +455,11 @@ def test_the_ledger_forgets_by_model_time_and_text(made: Desk, solon: Solon) -> 
     assert solon("ledger", "forget", "--before", "2020-01-31").out == "0 calls forgotten\n"
     assert solon("ledger", "forget", "--before", "2999-01-31", "--text", "number 3").out == "5 calls forgotten\n"
     assert solon("ledger", "forget", "--model", "scripted:model:answer@1").out == "15 calls forgotten\n"
-    for arguments, words in (([], "nothing to forget"), (["--before", "soon"], "'soon' is no day")):
+    for arguments, words in (
+        ([], "nothing to forget"),
+        (["--text", ""], "would match any call"),
+        (["--before", "soon"], "'soon' is no day"),
+    ):
         told = solon("ledger", "forget", *arguments)
         assert told.code == 2
         assert words in told.err

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from solon import yamls
-from solon.complaints import closest, one_of, short
+from solon.complaints import closest, one_of, short, words_of
 from solon.errors import BadInput
 
 
@@ -179,3 +179,9 @@ def test_a_long_text_is_shown_short() -> None:
     assert short("a\n  b") == "a b"
     assert short("x" * 100, 10) == "x" * 9 + "…"
     assert len(short("a" + " " * 1000 + "b")) <= 60
+
+
+def test_what_a_library_says_stands_on_one_line_and_is_never_nothing() -> None:
+    assert words_of(ValueError("It broke.\n  Badly.")) == "It broke. Badly"
+    assert words_of(ValueError("x" * 1000), 10) == "x" * 9 + "…"
+    assert words_of(KeyError()) == "KeyError"

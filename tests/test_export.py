@@ -461,7 +461,7 @@ def test_the_card_says_what_a_reader_needs(store: RowStore, tmp_path: Path) -> N
         f"| mean P(chosen is better) | {quality.mean_p:.3f} |",
         f"| the first answer beat its revision | {16 / 48:.1%} (16 of 48 pairs) |",
         "| ties, set aside | 20.0% (12 of 60 finished rows) |",
-        "| the judge did not say | 50.0% (60 of 120 votes) |",
+        "| the judge did not say | 50.0% (60 of 120 votes that decided a row) |",
         "| same slot: the place, first or second, won in both orders | no rows judged in both orders |",
         "| meta-preamble stripped | 50.0% (60 of 120 revisions) |",
         "| unfinished last sentence trimmed | 33.3% (60 of 180 texts) |",

@@ -207,7 +207,9 @@ def test_an_interrupted_plan_ends_without_a_traceback(tmp_path: Path) -> None:
     process = started("plan", made.recipe, cwd=made.path)
     wait_for(lambda: any((made.path / "runs").glob(".planning-*")), process)
     process.send_signal(signal.SIGINT)
-    assert finished(process).code == 130
+    told = finished(process)
+    assert told.code == 130
+    assert told.err == "solon: interrupted; what is finished is kept, start again to go on\n"
 
 
 # -- two at once ---------------------------------------------------------------------------------------------

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import inspect
 import json
 import math
 import time
 from dataclasses import replace
 from typing import Any
 
-import httpx2
-import openai
 import pytest
 from wire import Answer, Time, Wire, asking, chat, error
 
 from solon.calls import Can, Message, Reply, Sampling, Usage
 from solon.errors import BadInput, CallFailed, Halt, Passing, RefusedParameter, SolonError
 from solon.models import open_model
-from solon.models.failures import meaning_of
 from solon.models.openai import OpenAIModel, label_logprobs
-from solon.models.server import Server
 from solon.models.spec import ModelSpec
 
 KEY = "sk-test-0123456789abcdef"
@@ -556,58 +551,6 @@ async def test_cancelling_a_call_ends_it_and_leaves_the_model_usable() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert (await model(asking())).text == "Yes."
-
-
-def every_error() -> list[Exception]:
-    """Return one instance of every exception class that the SDK and its HTTP library have."""
-    request = httpx2.Request("POST", "http://localhost/v1")
-    found: list[Exception] = [httpx2.InvalidURL("x"), httpx2.StreamClosed(), httpx2.StreamConsumed()]
-    for kind in vars(httpx2).values():
-        if inspect.isclass(kind) and issubclass(kind, httpx2.RequestError):
-            found.append(kind("broke", request=request))
-    for name in openai.__all__:
-        kind = getattr(openai, name)
-        if not (inspect.isclass(kind) and issubclass(kind, openai.OpenAIError)):
-            continue
-        if issubclass(kind, openai.APIStatusError | openai.APIResponseValidationError):
-            response = httpx2.Response(getattr(kind, "status_code", 418), request=request)
-            given = {"message": "x"} if "message" in inspect.signature(kind).parameters else {}
-            found.append(kind(response=response, body=None, **given))
-        elif issubclass(kind, openai.APIConnectionError):
-            found.append(kind(request=request))
-        elif issubclass(kind, openai.APIError):
-            found.append(kind("x", request, body=None))
-        elif kind.__name__ == "LengthFinishReasonError":
-            found.append(kind(completion=openai.types.chat.ChatCompletion.model_construct(usage=None)))
-        elif kind.__name__ == "ContentFilterFinishReasonError":
-            found.append(kind())
-        elif kind.__name__ == "WebSocketConnectionClosedError":
-            found.append(kind("x", unsent_messages=[]))
-        else:
-            found.append(kind("x"))
-    return found
-
-
-@pytest.mark.parametrize("problem", every_error(), ids=lambda problem: type(problem).__name__)
-async def test_no_exception_of_the_libraries_below_leaks(problem: Exception) -> None:
-    model = OpenAIModel(ModelSpec(use="openai:tiny", patience=0), **Time().pacing)
-
-    async def failing(*args: Any, **kwargs: Any) -> Any:
-        raise problem
-
-    model._client.post = failing
-    with pytest.raises(SolonError) as caught:
-        await model(asking())
-    assert caught.value.__suppress_context__
-
-
-def test_a_redirect_that_leads_nowhere_is_unreadable() -> None:
-    response = httpx2.Response(302, request=httpx2.Request("POST", "http://localhost/v1"))
-    problem = openai.APIStatusError("redirect", response=response, body=None)
-    server = Server("openai", "tiny", "http://localhost/v1", False, "MY_KEY", "none")
-    meaning = meaning_of(problem, server, sdk=openai, heard=True, sent=())
-    assert isinstance(meaning, Passing)
-    assert meaning.reason == "unreadable_answer"
 
 
 async def test_a_system_message_and_several_turns_go_out_as_they_are() -> None:

@@ -48,6 +48,12 @@ def test_a_json_line_is_a_prompt(tmp_path: Path) -> None:
     assert read(file) == [user("Why is the sky blue?"), user("And the sea?", "sea")]
 
 
+def test_a_path_may_start_at_home_wherever_the_recipe_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines(tmp_path / "p.jsonl", {"prompt": "a"})
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert list(read_prompts(PromptsSpec(path="~/p.jsonl"), tmp_path / "elsewhere")) == [user("a")]
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "ndjson", "csv", "tsv", "txt"])
 def test_every_text_format_is_read_packed_too(tmp_path: Path, ending: str) -> None:
     texts = {"jsonl": '{"prompt": "a b"}\n', "csv": "prompt\na b\n", "tsv": "prompt\tn\na b\t1\n", "txt": "a b\n"}
@@ -204,6 +210,7 @@ def test_a_spec_names_one_source() -> None:
          "the prompt has 1,000,001 characters; shorten it to 1,000,000 at most"),
         ({"promt": "a"}, "no 'prompt' here; columns there: promt; is 'promt' misspelt?"),
         ({"prompt": "a", "tags": 3}, "'tags' is a number; write a list of tags, or \"one, two\""),
+        ({"prompt": "a", "tags": ["b", 3]}, "'tags' holds a number; write a list of tags, or \"one, two\""),
         ({"prompt": [{"from": "human", "value": "a"}]}, "turn 1 of 'prompt' has `from` and `value`; rename them to "
          "`role` (human is user, gpt is assistant) and `content`"),
         ({"prompt": [{"role": "human", "content": "a"}]},

@@ -153,8 +153,18 @@ def test_an_unknown_key_is_refused_at_every_level_with_the_nearest_known_one(
             "recipe.yaml:3: 'model': unknown model 'opanai:gpt'; write smollm2 or one of openai:<...>",
         ),
         (GOOD + "cast: {judge: {temperature: .nan}}\n", "recipe.yaml:5: 'temperature' in 'judge' in 'cast'"),
-        (GOOD + "cast: {judge: {temperature: hot}}\n", "recipe.yaml:5: 'temperature' in 'judge' in 'cast'"),
+        (
+            GOOD + "cast: {judge: {temperature: hot}}\n",
+            "recipe.yaml:5: 'temperature' in 'judge' in 'cast': expected a number from 0 to 2, or provider, which "
+            "leaves it to the provider; found 'hot'",
+        ),
         (GOOD + "judging: {clamp: [0.6, 0.4]}\n", "recipe.yaml:5: 'judging': clamp [0.6, 0.4] must be [low, high]"),
+        (
+            GOOD + "judging: {clamp: 0.4}\n",
+            "recipe.yaml:5: 'clamp' in 'judging': expected a list, found the number 0.4",
+        ),
+        (GOOD + "judging: {clamp: nine}\n", "recipe.yaml:5: 'clamp' in 'judging': expected one of auto, none, found"),
+        (GOOD + "judging: {verdict: 3}\n", "recipe.yaml:5: 'verdict' in 'judging': expected one of auto, logprobs,"),
         (GOOD + "judging: {tie: .nan}\n", "recipe.yaml:5: 'tie' in 'judging'"),
         (
             GOOD.replace("scripted:m.py:answer", "{use: openai:m, options: {top_k: .inf}}"),
@@ -236,5 +246,5 @@ def test_a_constitution_without_words_for_a_role_that_the_story_needs_is_told(ma
 
 def test_a_constitution_of_weight_nought_is_told(made: Desk) -> None:
     made.constitution.write_text("name: Nought\nprinciples:\n  - {id: a, text: Be good., weight: 0}\n")
-    with pytest.raises(BadInput, match="weight above 0"):
+    with pytest.raises(BadInput, match="add the weight, the wording, or a `text`"):
         read_recipe(made.recipe).constitution_object(made.path)

@@ -154,6 +154,12 @@ async def test_refresh_asks_every_call_anew_once_and_keeps_the_new_answer(made: 
     assert (await run_recipe(made.recipe)).progress.asked == 0
 
 
+async def test_refresh_of_the_first_rows_leaves_the_others_finished(made: Desk) -> None:
+    await run_recipe(made.recipe)
+    done = await run_recipe(made.recipe, refresh=True, limit=1)
+    assert (done.progress.asked, done.pairs, done.views["pairs"]) == (5, 4, 4)
+
+
 async def test_offline_and_refresh_contradict_each_other(made: Desk) -> None:
     with pytest.raises(BadInput, match="give one of them"):
         await run_recipe(made.recipe, offline=True, refresh=True)

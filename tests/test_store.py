@@ -219,7 +219,8 @@ def test_rows_set_aside_for_a_failure_can_be_walked_again(path: Path) -> None:
             store.finish(SetAside(row, reason, ""))
         store.finish(pair(store.row(4)))
         assert store.tally() == {"no_answer": 2, "rejected_call": 1, "tie": 1}
-        assert store.reopen({"no_answer", "unreadable_answer"}) == 2
+        assert store.reopen({"no_answer"}, limit=0) == 0  # only among the plan's first rows
+        assert store.reopen({"no_answer", "unreadable_answer"}, limit=3) == 2
         assert [row.index for row in store.rows()] == [0, 2]
         assert (store.pairs, store.set_aside) == (1, 2)
         assert store.reopen([]) == 0

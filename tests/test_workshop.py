@@ -292,4 +292,4 @@ async def test_models_check_tells_a_parameter_that_the_model_refuses(made: Desk)
         judged_by(made, wire)
         judge = (await check_models(made.recipe))[-1]
     assert not judge.answered
-    assert "temperature" in judge.problem
+    assert "write `temperature: provider` for its role under `cast`" in judge.problem

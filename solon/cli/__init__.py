@@ -10,16 +10,28 @@ from __future__ import annotations
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from solon.errors import SolonError
 
 __all__ = ["app", "main"]
 
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # said here: Typer itself would leave without a word
+            typer.echo("solon: interrupted; what is finished is kept, start again to go on", err=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="solon",
+    cls=_Commands,
     help="A constitution and prompts in, AI-judged preference data out, a trained model at the end.",
     epilog="Exit codes: 0 done, 1 done and the answer is no, 2 bad input, 3 the provider stopped us, "
     "4 ledger or run folder unusable, 5 another run walks this folder, 130 interrupted.",
@@ -87,7 +99,7 @@ def check(files: Annotated[list[Path], typer.Argument(help="Recipes and constitu
 
 @app.command()
 def plan(recipe: RecipeFile, limit: Limit = None) -> None:
-    """Say what a run would ask, and what that costs, before anything is asked."""
+    """Say what a run would ask, and what that costs, before it is paid."""
     import asyncio
 
     from solon.cli.tables import print_plan
@@ -235,9 +247,6 @@ def main() -> None:
         for line in str(problem).splitlines():
             typer.echo(f"solon: {line}", err=True)
         sys.exit(problem.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("solon: interrupted; what is finished is kept, start again to go on", err=True)
-        sys.exit(130)
     except BrokenPipeError:
         # the reader of our output went away (`| head`): nothing is wrong, and nobody is left to tell
         sys.stderr.close()

@@ -40,7 +40,7 @@ constitution: constitution.yaml     # a file beside this one, or a shipped name:
 prompts: prompts.jsonl              # jsonl, csv, parquet or txt; or {dataset: name, split: train, column: prompt}
 
 # Who answers, criticises, revises and judges. smollm2 runs on any machine and is small: its revisions are poor.
-# Others:  openai:gpt-5-mini   anthropic:claude-opus-5   local:Qwen/Qwen3-4B
+# Others:  openai:gpt-4.1-mini   anthropic:claude-opus-5   local:Qwen/Qwen3-4B
 # A server of your own:  {use: openai:my-model, base_url: http://127.0.0.1:8000/v1}
 model: smollm2
 
@@ -53,7 +53,7 @@ cast:
     max_tokens: 96
     cut: sentence                   # what becomes of an answer that hits max_tokens: aside, sentence or keep
   # judge:
-  #   model: openai:gpt-5           # another model for one role
+  #   model: openai:gpt-4.1         # another model for one role
 
 # judging: {reasoning: true}        # let the judge think first; its labels are then held in 0.4 to 0.6
 # seed: 0                           # decides which principle a row meets, and nothing else

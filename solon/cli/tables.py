@@ -40,10 +40,9 @@ def print_plan(planned: Planned) -> None:
         f"{counted(survey.known, 'call')} known, {survey.certain:,} certainly new, at most {survey.at_most:,} new"
         + (" (what follows a new answer is known when it is there)" if survey.at_most > survey.certain else "")
     )
-    known = planned.known_usage
-    out.print(f"tokens: {known.input:,} in and {known.output:,} out are known{_tokens(planned)}")
+    out.print(f"tokens: {_tokens(planned)}")
     if planned.at_most.dollars is None:
-        out.print(f"price: {money(None)}")
+        out.print(money(None))
     elif survey.at_most:
         certain, most = money(planned.certain.dollars), money(planned.at_most.dollars)
         out.print(f"price: about {certain}, at most about {most}" if certain != most else f"price: about {most}")
@@ -55,10 +54,13 @@ def _tokens(planned: Planned) -> str:
     def both(estimate: Estimate) -> str:
         return f"{estimate.input:,.0f} in and {estimate.output:,.0f} out"
 
-    if not planned.survey.at_most:
-        return ""
-    certain, most = both(planned.certain), both(planned.at_most)
-    return f"; new ones about {certain}, at most about {most}" if certain != most else f"; new ones about {most}"
+    told, known = [], planned.known_usage
+    if planned.survey.known or not planned.survey.at_most:
+        told.append(f"{known.input:,} in and {known.output:,} out are known")
+    if planned.survey.at_most:
+        certain, most = both(planned.certain), both(planned.at_most)
+        told.append(f"new ones about {certain}" + (f", at most about {most}" if certain != most else ""))
+    return "; ".join(told)
 
 
 def print_done(done: Done) -> None:
@@ -191,8 +193,10 @@ def _print_draws(out: Console, draws: tuple[Draw, ...]) -> None:
 def _print_calls(out: Console, shown: Shown, *, whole: bool) -> None:
     if shown.problem:
         out.print(plain(shown.problem), style="yellow")
-    for step, role, entry in shown.calls:
-        out.print(_call_line(step, role, entry), style="dim")
+    keys = [asked.key for asked in shown.outcome.asked] if shown.outcome else []
+    for (step, role, entry), key in zip(shown.calls, keys, strict=True):
+        gone = "" if shown.problem else ", not in the ledger any more"
+        out.print(f"call {step} ({role}): {key}{_spent(entry) if entry else gone}", style="dim")
         if whole and entry:
             for message in entry.call.messages:
                 _say(out, f"  {message.role}", message.content)
@@ -201,11 +205,9 @@ def _print_calls(out: Console, shown: Shown, *, whole: bool) -> None:
             _say(out, "  reply", entry.reply.text or str(entry.reply.logprobs))
 
 
-def _call_line(step: str, role: str, entry: Entry | None) -> str:
-    if entry is None:
-        return f"call {step} ({role}): not in the ledger any more"
+def _spent(entry: Entry) -> str:
     usage = entry.reply.usage
-    return f"call {step} ({role}): {entry.key}, {usage.input} tokens in, {usage.output} out, {entry.seconds:.2f} s"
+    return f", {usage.input} tokens in, {usage.output} out, {entry.seconds:.2f} s"
 
 
 def _say(out: Console, name: str, words: str) -> None:
@@ -229,7 +231,7 @@ def print_abilities(abilities: list[Ability]) -> int:
     for identity in dict.fromkeys(one.identity for one in abilities if one.identity):
         roles = ", ".join(one.role for one in abilities if one.identity == identity)
         out.print(plain(f"the ledger knows {roles} as {identity}"))
-    for one in abilities:
-        if one.problem:
-            out.print(plain(f"{one.role}: {one.problem}"), style="red")
+    for problem in dict.fromkeys(one.problem for one in abilities if one.problem):
+        roles = ", ".join(one.role for one in abilities if one.problem == problem)
+        out.print(plain(f"{roles}: {problem}"), style="red")
     return 0 if all(one.answered and not one.problem for one in abilities) else 3

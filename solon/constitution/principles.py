@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from solon import yamls
+from solon.complaints import short
 from solon.constitution.draw import heaviest
 from solon.digests import tagged
 from solon.errors import BadInput
@@ -43,9 +44,8 @@ def _slug(text: str) -> str:
     if re.fullmatch(r"[a-z0-9]+(?:[._-][a-z0-9]+)*", text):
         return text
     tame = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
-    shown = text if len(text) <= 60 else text[:59] + "…"
     raise ValueError(
-        f"{shown!r} is no id; use small letters and digits, joined by '-', '_' or '.'"
+        f"{short(text)!r} is no id; use small letters and digits, joined by '-', '_' or '.'"
         + (f", for example {tame!r}" if tame else "")
     )
 
@@ -243,9 +243,12 @@ class Constitution(_Noun):
         before = f"{self.preamble}\n\n" if self.preamble else ""
         return before + own + (ALWAYS + "".join(f"\n- {words}" for words in always) if always else "")
 
-    def wording_digest(self, principle: Principle) -> str:
-        """Return 16 hex digits over `principle`'s full wordings: what a row records of what it met."""
-        wordings = {role: self.wording(principle, role) if principle.own(role) else None for role in ROLES}
+    def wording_digest(self, principle: Principle, roles: Sequence[Role] = ROLES) -> str:
+        """Return 16 hex digits over `principle`'s full wordings for `roles`, preamble and hard constraints included.
+
+        A row records it of what it met, over the roles that the step speaks, and those alone.
+        """
+        wordings = {role: self.wording(principle, role) if principle.own(role) else None for role in roles}
         return tagged("solon.wording/1", wordings)[:16]
 
     @property
@@ -315,6 +318,7 @@ class Constitution(_Noun):
         return (
             f"constitution {self.name!r}: no principle can be drawn for {' and '.join(roles)} and {whom}{met}; "
             "add one of weight above 0 that has `text` or these wordings, and whose `applies_to` is empty or fits"
+            f"{', or ask for fewer rounds' if without else ''}"
         )
 
     def to_yaml(self) -> str:

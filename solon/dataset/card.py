@@ -179,7 +179,7 @@ def _labels(quality: Quality, store: RowStore) -> list[tuple[str, str]]:
     rows = [
         ("mean P(chosen is better)", mean),
         ("ties, set aside", _share(store.tally().get("tie", 0), store.finished, "finished rows")),
-        ("the judge did not say", _share(quality.silent, quality.votes, "votes")),
+        ("the judge did not say", _share(quality.silent, quality.votes, "votes that decided a row")),
         (
             "same slot: the place, first or second, won in both orders",
             _share(quality.same_slot, quality.judged, "rows judged in both orders"),

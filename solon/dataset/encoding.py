@@ -20,8 +20,6 @@ _PARTS: dict[str, type] = {"votes": Vote, "drafts": Draft, "asked": Asked}
 _NAMES: dict[type, tuple[str, ...]] = {
     kind: tuple(field.name for field in fields(kind)) for kind in (Vote, Draft, Asked, Pair, SetAside)
 }
-
-
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 

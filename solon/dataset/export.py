@@ -50,7 +50,8 @@ class ExportSpec(BaseModel):
                    it never changes its side
     margin:        give the reward view a column `margin` = logit(P(chosen is better)), at most 5; TRL's reward
                    trainer acts on it as soon as it is there
-    sft:           "all" revisions of a row, or only the "last" (where the judge preferred the revision)
+    sft:           "all" revisions of a row whose revision was chosen, or the "last" alone; where the first answer won,
+                   or nothing was revised, the chosen answer either way
     views:         which views to write
     """
 

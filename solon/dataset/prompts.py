@@ -103,7 +103,7 @@ def read_prompts(spec: PromptsSpec, base: Path) -> Iterator[Prompt]:
     """
     mistakes = Mistakes()
     if spec.path is not None:
-        found = file_records(base / spec.path, spec.columns, mistakes)
+        found = file_records(base / Path(spec.path).expanduser(), spec.columns, mistakes)
     else:
         found = hub_records(str(spec.dataset), spec.config, spec.split, base, spec.columns)
     column: str | None = None
@@ -230,7 +230,9 @@ def _tags(value: Any, column: str) -> tuple[str, ...]:
     if isinstance(value, str):
         value = value.split(",")
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
-        raise WrongRecord(f'{column!r} is {kind(value)}; write a list of tags, or "one, two"')
+        odd = next((tag for tag in value if not isinstance(tag, str)), None) if isinstance(value, list) else value
+        holds = "holds" if isinstance(value, list) else "is"
+        raise WrongRecord(f'{column!r} {holds} {kind(odd)}; write a list of tags, or "one, two"')
     if any(not tag.isascii() and any("\ud800" <= letter <= "\udfff" for letter in tag) for tag in value):
         raise WrongRecord(f"{column!r} holds half a character (a lone surrogate), which no data file can; mend the tag")
     return tuple(tag.strip() for tag in value if tag.strip())

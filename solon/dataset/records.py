@@ -13,10 +13,11 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from solon.complaints import closest
+from solon.complaints import closest, words_of
 from solon.errors import BadInput
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "hub_records",
     "kind",
     "listed",
+    "misspelt",
 ]
 
 LONGEST_LINE = 8 << 20
@@ -68,7 +70,6 @@ class Mistakes:
 
 def file_records(path: Path, choose: Choose, mistakes: Mistakes) -> Iterator[Record]:
     """Yield the records of a file, read by its ending. Raises BadInput where it cannot be read as a whole."""
-    path = path.expanduser()
     packed = path.name.lower().endswith(".gz")
     ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     if path.is_dir():
@@ -79,8 +80,7 @@ def file_records(path: Path, choose: Choose, mistakes: Mistakes) -> Iterator[Rec
         if ending == "parquet" and not packed:
             yield from _parquet(path, choose, mistakes)
         elif ending in ("jsonl", "ndjson", "csv", "tsv", "txt"):
-            opened: Any = gzip.open(path) if packed else path.open("rb")  # noqa: SIM115
-            with opened as stream:
+            with gzip.open(path) if packed else path.open("rb") as stream:
                 if ending in ("jsonl", "ndjson"):
                     yield from _jsonl(stream, path, mistakes)
                 elif ending == "txt":
@@ -100,7 +100,9 @@ def _near_file(path: Path) -> str:
     return did_you_mean(path.name, names) or "; a relative path starts at the recipe's folder"
 
 
-def _lines(stream: IO[bytes], path: Path, mistakes: Mistakes, *, joined: bool = False) -> Iterator[tuple[int, str]]:
+def _lines(
+    stream: BufferedIOBase, path: Path, mistakes: Mistakes, *, joined: bool = False
+) -> Iterator[tuple[int, str]]:
     """Yield (number, line without its end) of the lines that are UTF-8 and not too long.
 
     `joined` is for CSV, whose records may span lines: a line that is not UTF-8 is noted and handed on all the
@@ -137,7 +139,7 @@ def _lines(stream: IO[bytes], path: Path, mistakes: Mistakes, *, joined: bool = 
                 yield number, raw.decode(errors="replace")
 
 
-def _jsonl(stream: IO[bytes], path: Path, mistakes: Mistakes) -> Iterator[Record]:
+def _jsonl(stream: BufferedIOBase, path: Path, mistakes: Mistakes) -> Iterator[Record]:
     for number, line in _lines(stream, path, mistakes):
         if not line.strip():
             continue
@@ -157,13 +159,13 @@ def _jsonl(stream: IO[bytes], path: Path, mistakes: Mistakes) -> Iterator[Record
             mistakes.add(place, f'{kind(value)}, not an object; write {{"prompt": "..."}}, one a line')
 
 
-def _text(stream: IO[bytes], path: Path, mistakes: Mistakes) -> Iterator[Record]:
+def _text(stream: BufferedIOBase, path: Path, mistakes: Mistakes) -> Iterator[Record]:
     for number, line in _lines(stream, path, mistakes):
         if line.strip():
             yield Record(f"{path}:{number}", {"prompt": line})
 
 
-def _csv(stream: IO[bytes], path: Path, mistakes: Mistakes, delimiter: str) -> Iterator[Record]:
+def _csv(stream: BufferedIOBase, path: Path, mistakes: Mistakes, delimiter: str) -> Iterator[Record]:
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
     lines = (line + "\n" for _, line in _lines(stream, path, mistakes, joined=True))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -202,7 +204,7 @@ def _parquet(path: Path, choose: Choose, mistakes: Mistakes) -> Iterator[Record]
     try:
         file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
-        raise BadInput(f"{path}: not a Parquet file ({first_line(error)}); write it again") from error
+        raise BadInput(f"{path}: not a Parquet file ({words_of(error)}); write it again") from error
     with file:
         names = list(file.schema_arrow.names)
         # one column at least, since a batch without columns has no rows to place a message at
@@ -220,7 +222,7 @@ def _parquet(path: Path, choose: Choose, mistakes: Mistakes) -> Iterator[Record]
                         continue
                     yield Record(place, {**dict.fromkeys(names), **values})
         except (pa.ArrowException, OSError) as error:
-            mistakes.add(f"{path}: row {number + 1}", f"damaged from here on ({first_line(error)}); write it again")
+            mistakes.add(f"{path}: row {number + 1}", f"damaged from here on ({words_of(error)}); write it again")
 
 
 def hub_records(name: str, config: str | None, split: str | None, base: Path, choose: Choose) -> Iterator[Record]:
@@ -230,14 +232,7 @@ def hub_records(name: str, config: str | None, split: str | None, base: Path, ch
 
     folder = base / Path(name).expanduser()
     saved = any((folder / mark).is_file() for mark in ("state.json", "dataset_dict.json"))
-    known = (
-        OSError,
-        ValueError,
-        RuntimeError,
-        ImportError,
-        datasets.exceptions.DatasetsError,
-        pa.ArrowException,
-    )
+    known = (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError, pa.ArrowException)
     try:
         with _quiet():
             if saved:
@@ -254,7 +249,7 @@ def hub_records(name: str, config: str | None, split: str | None, base: Path, ch
                 yield Record(f"{name}: row {number}", {**dict.fromkeys(names), **values})
     except known as error:
         remedy = "check the name and `config`, and the network or the folder"
-        raise BadInput(f"{name}: cannot be loaded ({first_line(error)}); {remedy}") from error
+        raise BadInput(f"{name}: cannot be loaded ({words_of(error)}); {remedy}") from error
 
 
 def _split(loaded: Any, name: str, split: str | None) -> Any:
@@ -314,9 +309,3 @@ def kind(value: Any) -> str:
         return "true or false"
     words = {int: "a number", float: "a number", str: "a text", dict: "a mapping", list: "a list"}
     return words.get(type(value), f"a {type(value).__name__}")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of a library's message, short enough to stand in one of ours."""
-    line = str(error).strip().partition("\n")[0]
-    return (line if len(line) <= 200 else line[:199] + "…").rstrip(".") or type(error).__name__

@@ -262,11 +262,12 @@ class RowStore:
                 self._connection.execute("COMMIT")
         self._waiting, self._committed = 0, time.monotonic()
 
-    def reopen(self, reasons: Iterable[str] | None) -> int:
+    def reopen(self, reasons: Iterable[str] | None, *, limit: int | None = None) -> int:
         """Forget outcomes, so that their rows are walked again; return how many.
 
         Args:
             reasons: of the rows that were set aside for one of these; None forgets every outcome, pairs too.
+            limit: only among the first so many rows of the plan; None for all.
 
         Raises BadInput on a reason that does not exist.
         """
@@ -274,12 +275,13 @@ class RowStore:
         for reason in wanted or ():
             if reason not in REASONS:
                 raise BadInput(f"unknown reason {reason!r}; {one_of(reason, sorted(REASONS))}")
-        which = "" if wanted is None else f"WHERE reason IN ({', '.join('?' * len(wanted))})"
+        which = "WHERE idx < ?" + ("" if wanted is None else f" AND reason IN ({', '.join('?' * len(wanted))})")
+        given = (self.planned if limit is None else limit, *(wanted or ()))
         with _storage(self.path):
             self._begin()
             ask = self._connection.execute
-            ask(f"DELETE FROM walks WHERE idx IN (SELECT idx FROM finished {which})", wanted or ())
-            gone = ask(f"DELETE FROM finished {which}", wanted or ()).rowcount
+            ask(f"DELETE FROM walks WHERE idx IN (SELECT idx FROM finished {which})", given)
+            gone = ask(f"DELETE FROM finished {which}", given).rowcount
             self.flush()
             self._count()
         return gone

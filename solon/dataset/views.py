@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any, Literal
 
 from solon.calls import Message
@@ -168,7 +169,7 @@ def _walk(outcome: Pair | SetAside) -> Columns:
 
 
 def _structs(parts: tuple[Any, ...], kind: type) -> list[Columns]:
-    names = kind.__slots__  # type: ignore[attr-defined]
+    names = [field.name for field in fields(kind)]
     values = ({name: getattr(part, name) for name in names} for part in parts)
     return [
         {name: whole(value) if isinstance(value, str) else value for name, value in columns.items()}

@@ -18,7 +18,8 @@ __all__ = ["open_model"]
 def open_model(spec: ModelSpec, *, base: Path | None = None) -> Model:
     """Return the model that `spec` names; relative files of scripted and local models are looked up under `base`.
 
-    Raises BadInput (no such file, bad name), NotInstalled (an extra is missing), Halt (a key is missing).
+    Raises BadInput (no such file, bad name, bad address), NotInstalled (an extra is missing). A missing key is no
+    error yet: the model says so in `unusable`, and halts when it is asked.
     """
     if spec.provider == "openai":
         from solon.models.openai import OpenAIModel

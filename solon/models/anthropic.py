@@ -37,8 +37,8 @@ FINISH: dict[str, Finish] = {
 class AnthropicModel(ServerModel):
     """One model behind Anthropic's protocol (`solon.calls.Model`).
 
-    Raises BadInput (address that cannot be used, form: text) and Halt (key missing) at opening; the table in
-    `solon.models.failures` says what a call raises.
+    Raises BadInput for an address that cannot be used, and for form: text; the table in `solon.models.failures` says
+    what a call raises.
     """
 
     sdk = anthropic

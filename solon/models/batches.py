@@ -152,14 +152,18 @@ class Padded:
             self._places, self._cache, self._mask = [], None, None
 
     def _take(self, logits: torch.Tensor) -> None:
-        live = [place for place, row in enumerate(self._places) if row in self._rows and row.finish is None]
+        live = self._live()
         rows = [self._places[place] for place in live]
         for row, token in zip(rows, choose(logits[live], rows), strict=True):
             settle(row, token, self.tokenizer)
 
+    def _live(self) -> list[int]:
+        """Return the places of the rows that go on."""
+        return [place for place, row in enumerate(self._places) if row in self._rows and row.finish is None]
+
     def _thin_out(self) -> None:
         """Take ended rows out of the cache once they are half of it."""
-        live = [place for place, row in enumerate(self._places) if row in self._rows and row.finish is None]
+        live = self._live()
         if 2 * len(live) > len(self._places) or not all(isinstance(it, DynamicLayer) for it in self._cache.layers):
             return
         index = torch.tensor(live, device=self.model.device)

@@ -38,7 +38,6 @@ __all__ = ["WIRE_ERRORS", "meaning_of"]
 WIRE_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
 """What an SDK lets through of its HTTP library."""
 
-
 WRONG_KEY = {"invalid_api_key", "authentication_error", "no_db_connection"}  # the last is LiteLLM's, without a database
 WRONG_KEY_WORDS = re.compile(r"api key (is )?(not valid|invalid)|(invalid|incorrect) api key", re.I)
 NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error"}
@@ -93,11 +92,7 @@ class ErrorBody:
             return cls(frozenset(), str(body or ""), None)
         inner = body["error"] if isinstance(body.get("error"), dict) else body
         deeper = inner.get("innererror")
-        found = [
-            inner.get("code"),
-            inner.get("type"),
-            deeper.get("code") if isinstance(deeper, dict) else None,
-        ]
+        found = [inner.get("code"), inner.get("type"), deeper.get("code") if isinstance(deeper, dict) else None]
         detail = inner.get("message") or inner.get("detail") or body.get("error") or inner
         parameter = inner.get("param")
         if isinstance(detail, list) and detail and isinstance(detail[0], dict):  # FastAPI's list of mistakes
@@ -175,9 +170,11 @@ def _refused_parameter(
     # a server error is about a parameter only where it names one, as llama-cpp-python does
     if not named and (at_500 or not said.says(REFUSED, REFUSED_WORDS)):
         return None
+    # in `cast` null is the default, not the provider's choice
+    remedy = "write `temperature: provider` for its role under `cast`" if named == "temperature" else "change it there"
     return RefusedParameter(
-        f"{server}: refuses {named or 'a parameter'} ({words}); change it in the recipe (null leaves it to the "
-        "provider); `solon models check` tells what a model takes",
+        f"{server}: refuses {named or 'a parameter'} that the recipe sends ({words}); {remedy}; "
+        "`solon models check` tells what a model takes",
         named or said.parameter,
     )
 

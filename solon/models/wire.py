@@ -83,7 +83,7 @@ class ServerModel:
             said = json.loads(response.content)
             reply = self.read(said, call)
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            start = self.server.quote(response.text[:300], 120) or "nothing"
+            start = self.server.quote(response.text, 120) or "nothing"
             raise Passing(
                 "unreadable_answer",
                 f"{self.server}: {type(error).__name__} in its answer, which begins {start!r}",

@@ -23,6 +23,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from solon.calls import Call, Reply, Usage
+from solon.complaints import words_of
 from solon.errors import CallFailed, SolonError
 from solon.models.batches import Engine, Padded, Question, Slots, bears_slots, logprobs
 from solon.models.decode import Row, Taste, answer_text, end_tokens
@@ -107,7 +108,7 @@ class Worker:
             except SolonError as error:
                 job.fail(error)
             except FAULTS as error:
-                job.fail(CallFailed("rejected_call", f"{self.name}: {_line(error)}"))
+                job.fail(CallFailed("rejected_call", f"{self.name}: {words_of(error)}"))
             else:
                 (self.asking if job.question else self.waiting).append(job)
 
@@ -189,7 +190,7 @@ class Worker:
         memory = isinstance(error, MemoryError) or "memory" in str(error)
         remedy = f"; batches of {self.width} rows: set `batch` lower" if memory else ""
         for job in jobs:
-            job.fail(CallFailed("no_answer", f"{self.name}: {_line(error)}{remedy}"))
+            job.fail(CallFailed("no_answer", f"{self.name}: {words_of(error)}{remedy}"))
 
     def _forget_cancelled(self) -> None:
         for job in self.writing:
@@ -267,11 +268,13 @@ class Worker:
                 return text
         except TemplateError as error:
             if turns[0]["role"] != "system":
-                raise CallFailed("rejected_call", f"{self.name}: its chat template refuses: {_line(error)}") from error
+                raise CallFailed(
+                    "rejected_call", f"{self.name}: its chat template refuses: {words_of(error)}"
+                ) from error
         try:
             return render(_folded(turns))
         except TemplateError as error:
-            raise CallFailed("rejected_call", f"{self.name}: its chat template refuses: {_line(error)}") from error
+            raise CallFailed("rejected_call", f"{self.name}: its chat template refuses: {words_of(error)}") from error
 
 
 def _folded(turns: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -280,7 +283,3 @@ def _folded(turns: list[dict[str, str]]) -> list[dict[str, str]]:
         rest[0]["content"] = f"{system}\n\n{rest[0]['content']}"
         return rest
     return [{"role": "user", "content": system}, *rest]
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -25,7 +25,7 @@ from solon.calls import Call, Reply, Usage
 from solon.cast import Cast
 from solon.constitution import Constitution, Role
 from solon.dataset import RowStore, read_prompts
-from solon.digests import canonical, tagged
+from solon.digests import canonical
 from solon.errors import StorageError
 from solon.pipelines.recipe import Recipe
 from solon.pipelines.story import Story
@@ -125,11 +125,11 @@ class Dice:
         return draws
 
     def _digest(self, principle: str, roles: tuple[Role, ...]) -> str:
-        """Return 16 hex digits over the wordings that the step speaks, and those alone."""
+        """Return the digest of the wordings that the step speaks; a plan of a million rows asks for the same few."""
         known = self._digests.get((principle, roles))
         if known is None:
-            wordings = [self.constitution.wording(self.constitution.principle(principle), role) for role in roles]
-            known = self._digests[principle, roles] = tagged("solon.wordings/1", wordings)[:16]
+            known = self.constitution.wording_digest(self.constitution.principle(principle), roles)
+            self._digests[principle, roles] = known
         return known
 
 

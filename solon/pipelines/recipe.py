@@ -40,7 +40,8 @@ def _temperature(value: Any) -> Any:
     if value is None or value == "provider":
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
-        raise ValueError("a number from 0 to 2, or provider, which leaves it to the provider")
+        found = str(value).lower() if isinstance(value, bool) else repr(value)
+        raise ValueError(f"expected a number from 0 to 2, or provider, which leaves it to the provider; found {found}")
     return float(value)
 
 
@@ -236,7 +237,7 @@ class Recipe(_Page):
                 wanted = " and ".join(f"`{role}`" for role in roles)
                 raise BadInput(
                     f"{self.constitution}: the story's step {step!r} needs a principle with {wanted} wording and a "
-                    "weight above 0, and there is none; add the wording, or a one-line `text` to derive it from"
+                    "weight above 0, and there is none; add the weight, the wording, or a `text` to derive it from"
                 )
         return constitution
 

@@ -104,7 +104,7 @@ class RunFolder:
             missing = {"recipe", "plan", "cast", "ledger"} - set(facts)
         except (OSError, ValueError, TypeError) as problem:
             raise StorageError(
-                f"{path}: no run folder (no readable run.json in it); give runs/latest or runs/<name>"
+                f"{path}: no run folder (no readable run.json in it); give runs/<name>, or run its recipe again"
             ) from problem
         if missing:
             raise StorageError(f"{path}/run.json: {sorted(missing)[0]!r} is missing; start the run again to mend it")
@@ -252,7 +252,7 @@ async def walk(
     progress = progress or Progress()
     stop = stop or asyncio.Event()
     if again:
-        store.reopen(again)
+        store.reopen(again, limit=limit)
     progress.total = min(store.planned, limit) if limit is not None else store.planned
     progress.done = progress.begun_with = _finished_of(store, progress.total)
     tell(progress)

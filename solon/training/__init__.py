@@ -7,7 +7,7 @@
     job.py      what is asked, what comes back          views.py    folders to rows
     options.py  TRL's config: ours, a file's, --set     base.py     the model to start from
     guards.py   options that TRL would ignore           lora.py     adapters, and merging them
-    curves.py   JSONL and PNG                           saving.py   solon.json, Ctrl-C
+    curves.py   JSONL and PNG                           saving.py   the steps, Ctrl-C, solon.json
     faults.py   the libraries' errors in one line
 
 Nothing here knows how a dataset was made: a folder with a card comes in. torch and TRL are loaded by `train`.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solon.complaints import words_of
 from solon.errors import BadInput
 from solon.models import weights
 from solon.models.spec import EMBEDDED
@@ -54,17 +55,18 @@ def open_base(job: Job, row: dict[str, Any]) -> Base:
     from trl import is_conversational
 
     path = _resolved(job.model)
-    extra = {name: job.given[name].value for name in ("trust_remote_code",) if name in job.given}
-    kwargs = job.given["model_init_kwargs"].value if "model_init_kwargs" in job.given else None
-    if isinstance(kwargs, dict) and "revision" in kwargs:
-        extra["revision"] = kwargs["revision"]
+    given = {name: each.value for name, each in job.given.items()}
+    trusted = bool(given.get("trust_remote_code"))
+    kwargs = given.get("model_init_kwargs")
+    extra = {"revision": kwargs["revision"]} if isinstance(kwargs, dict) and "revision" in kwargs else {}
     try:
-        config = transformers.AutoConfig.from_pretrained(path, **extra)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, **extra)
+        config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=trusted, **extra)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=trusted, **extra)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        line = " ".join(str(error).split())
-        raise BadInput(f"--model {job.model}: cannot be opened ({_short(line)}); name a folder or a hub id") from error
-    parameters = _count(job, config, bool(extra.get("trust_remote_code")))
+        raise BadInput(
+            f"--model {job.model}: cannot be opened ({words_of(error)}); name a folder or a hub id"
+        ) from error
+    parameters = _count(job, config, trusted)
     if is_conversational(row) and not tokenizer.chat_template and "chat_template_path" not in job.given:
         own = "" if job.task == "dpo" else ", or name a model to take one from: --set chat_template_path=..."
         raise BadInput(
@@ -138,10 +140,7 @@ def _count(job: Job, config: Any, trusted: bool) -> int:
         # outside, where a shared weight stays one
         model.tie_weights()
     except (ValueError, ImportError, AttributeError) as error:
-        line = _short(" ".join(str(error).split()))
-        raise BadInput(f"--model {job.model}: is a {named}, which {job.task} cannot train ({line})") from error
+        raise BadInput(
+            f"--model {job.model}: is a {named}, which {job.task} cannot train ({words_of(error)})"
+        ) from error
     return sum(weight.numel() for weight in model.parameters())
-
-
-def _short(line: str, most: int = 200) -> str:
-    return line if len(line) <= most else line[: most - 1] + "…"

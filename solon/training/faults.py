@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from solon.complaints import words_of
 from solon.errors import BadInput, NotInstalled, SolonError, StorageError
 from solon.training.job import installed
 
@@ -89,6 +90,5 @@ def _out_of_memory(job: Job) -> str:
 
 
 def _refused(job: Job, error: Exception) -> str:
-    line = " ".join(str(error).split()) or "no reason given"
-    line = line if len(line) <= 400 else line[:399] + "…"
-    return f"{job.task} of {job.model} failed in TRL {installed('trl')}: {type(error).__name__}: {line}"
+    told = f"{type(error).__name__}: {words_of(error)}"
+    return f"{job.task} of {job.model} failed in TRL {installed('trl')}: {told}"

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solon.complaints import words_of
 from solon.errors import BadInput, StorageError
 from solon.training.options import LoraOptions
 
@@ -66,7 +67,7 @@ def merge(adapter: str | Path, output: str | Path) -> Path:
         model = kind.from_pretrained(adapter, **({"num_labels": 1} if reward else {})).merge_and_unload()
         tokenizer = AutoTokenizer.from_pretrained(adapter)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise BadInput(f"{adapter}: cannot be merged ({' '.join(str(error).split())})") from error
+        raise BadInput(f"{adapter}: cannot be merged ({words_of(error)})") from error
     try:
         model.save_pretrained(output)
         tokenizer.save_pretrained(output)

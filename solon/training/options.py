@@ -12,6 +12,7 @@ says why in `defaults`. Everything else is TRL's.
 from __future__ import annotations
 
 import math
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solon import yamls
+from solon.complaints import closest, words_of
 from solon.errors import BadInput
 from solon.training.job import Given
 
@@ -103,7 +105,7 @@ def accept(config: type, given: Mapping[str, Given]) -> dict[str, Given]:
         if name in _ELSEWHERE:
             problems.append(f"{each.place}: {name} is not set here; {_ELSEWHERE[name]}")
         elif name not in hints:
-            near = _RENAMED.get(name) or yamls.closest(name, hints)
+            near = _RENAMED.get(name) or closest(name, hints)
             remedy = f"did you mean {near}?" if near else f"{config.__name__} in TRL's documentation lists them"
             problems.append(f"{each.place}: unknown option {name!r}; {remedy}")
         else:
@@ -133,10 +135,10 @@ def build(config: type, job: Job, base: Base, rows: int) -> Any:
         device="cpu" if given.get("use_cpu") else base.device,
         lora=job.lora,
     )
-    for alias in ("activation_checkpointing", "bf16"):
+    for ours, other in (("activation_checkpointing", "gradient_checkpointing"), ("bf16", "fp16")):
         # the older name, or the other precision, would otherwise lose against our default
-        if {"activation_checkpointing": "gradient_checkpointing", "bf16": "fp16"}[alias] in given:
-            values.pop(alias, None)
+        if other in given:
+            del values[ours]
     values.update(given)
     # a warm-up of a share of 10 steps is one step at a learning rate of 0: wasted where there are few
     values.setdefault("warmup_steps", 0.1 if _steps(values, rows) >= 20 else 0)
@@ -144,8 +146,8 @@ def build(config: type, job: Job, base: Base, rows: int) -> Any:
         return config(output_dir=str(job.output), **values)
     except (ValueError, TypeError, NotImplementedError, ImportError, AssertionError, OSError) as error:
         places = sorted({each.place for each in job.given.values()})
-        line = " ".join(str(error).split())
-        raise BadInput(f"{', '.join(places) or 'our defaults'}: TRL does not take these options: {line}") from error
+        where = ", ".join(places) or "our defaults"
+        raise BadInput(f"{where}: TRL does not take these options: {words_of(error)}") from error
 
 
 def defaults(task: str, *, parameters: int, positions: int, device: str, lora: bool) -> dict[str, Any]:
@@ -262,8 +264,6 @@ def _named(hint: Any) -> str:
 
 
 def _is_union(hint: Any) -> bool:
-    import types
-
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 

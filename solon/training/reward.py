@@ -16,11 +16,9 @@ said aloud.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 from pathlib import Path
 
-from transformers import PrinterCallback
 from trl import RewardConfig, RewardTrainer
 
 from solon.errors import BadInput
@@ -30,7 +28,7 @@ from solon.training.curves import Panel, Recorder
 from solon.training.faults import translated
 from solon.training.job import Job, Trained
 from solon.training.lora import peft_config
-from solon.training.saving import finish, going_on
+from solon.training.saving import walk
 
 __all__ = ["FEW_PAIRS", "train"]
 
@@ -79,7 +77,6 @@ def train(job: Job) -> Trained:
             peft_config=peft_config(job),
             callbacks=[recorder],
         )
-    trainer.remove_callback(PrinterCallback)
     left_out = views.count_kept(job, pairs, trainer)
     kept = len(trainer.train_dataset)
     if kept < FEW_PAIRS:
@@ -89,13 +86,7 @@ def train(job: Job) -> Trained:
         )
 
     # 4. Walk over the pairs, then ask the held-out ones once more, and keep the model.
-    began = time.monotonic()
-    with recorder, going_on(job, trainer), translated(job):
-        trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
-        if trainer.eval_dataset is not None and not recorder.tested(trainer):
-            trainer.evaluate()
-        trainer.save_model(str(job.output))
-    return finish(job, pairs, trainer, recorder, left_out=left_out, seconds=time.monotonic() - began)
+    return walk(job, pairs, trainer, recorder, left_out=left_out)
 
 
 def _check_margins(job: Job, pairs: views.View) -> None:

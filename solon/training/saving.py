@@ -1,13 +1,15 @@
-"""The end of a training: what is kept, and what is said about it."""
+"""From the first step to the saved model, the same for every trainer: what is kept, and what is said about it."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solon import __version__
+from solon.training.faults import translated
 from solon.training.job import LIBRARIES, Job, Trained, installed, write_note
 from solon.training.options import OURS
 
@@ -15,11 +17,33 @@ if TYPE_CHECKING:
     from solon.training.curves import Recorder
     from solon.training.views import View
 
-__all__ = ["finish", "going_on"]
+__all__ = ["walk"]
+
+
+def walk(job: Job, view: View, trainer: Any, recorder: Recorder, *, left_out: int) -> Trained:
+    """Train, ask the held-out rows once more, save the model, and return what came out.
+
+    left_out: rows that the trainer dropped for their length
+
+    Raises:
+        BadInput: memory that does not suffice, or what TRL refuses.
+        StorageError: the output cannot be written.
+        SolonError: the loss became nan.
+    """
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)  # the recorder says what it would print
+    began = time.monotonic()
+    with recorder, _going_on(job, trainer), translated(job):
+        trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+        if trainer.eval_dataset is not None and not recorder.tested(trainer):
+            trainer.evaluate()
+        trainer.save_model(str(job.output))
+    return _finish(job, view, trainer, recorder, left_out=left_out, seconds=time.monotonic() - began)
 
 
 @contextlib.contextmanager
-def going_on(job: Job, trainer: Any) -> Iterator[None]:
+def _going_on(job: Job, trainer: Any) -> Iterator[None]:
     """Let Ctrl-C through, and say what it leaves and how to go on."""
     try:
         yield
@@ -37,7 +61,7 @@ def going_on(job: Job, trainer: Any) -> Iterator[None]:
         raise
 
 
-def finish(job: Job, view: View, trainer: Any, recorder: Recorder, *, left_out: int, seconds: float) -> Trained:
+def _finish(job: Job, view: View, trainer: Any, recorder: Recorder, *, left_out: int, seconds: float) -> Trained:
     """Write `solon.json` into the finished folder and return what came out. Raises StorageError."""
     rows = len(view.train) - left_out
     write_note(

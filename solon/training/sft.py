@@ -11,11 +11,9 @@ What to watch: test loss. It falls, then turns; where it turns, more epochs teac
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
-from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from solon.training import guards, options, views
@@ -24,7 +22,7 @@ from solon.training.curves import Panel, Recorder
 from solon.training.faults import translated
 from solon.training.job import Job, Trained
 from solon.training.lora import peft_config
-from solon.training.saving import finish, going_on
+from solon.training.saving import walk
 
 __all__ = ["train"]
 
@@ -68,14 +66,7 @@ def train(job: Job) -> Trained:
             peft_config=peft_config(job),
             callbacks=[recorder],
         )
-    trainer.remove_callback(PrinterCallback)
     left_out = views.count_kept(job, rows, trainer, packed=config.packing)
 
     # 4. Walk over the rows, then ask the held-out ones once more, and keep the model.
-    began = time.monotonic()
-    with recorder, going_on(job, trainer), translated(job):
-        trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
-        if trainer.eval_dataset is not None and not recorder.tested(trainer):
-            trainer.evaluate()
-        trainer.save_model(str(job.output))
-    return finish(job, rows, trainer, recorder, left_out=left_out, seconds=time.monotonic() - began)
+    return walk(job, rows, trainer, recorder, left_out=left_out)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solon.complaints import words_of
 from solon.errors import BadInput
 
 if TYPE_CHECKING:
@@ -139,8 +140,8 @@ def _load(folder: Path, name: str, columns: Sequence[str], cache: Path) -> Any:
         # configs, so that two folders called `dataset`, or one exported anew, are taken for each other
         rows = load_dataset(str(folder), name, cache_dir=str(cache))
     except (DatasetsError, ValueError, OSError) as error:
-        line = " ".join(str(error.__cause__ or error).split())
-        raise BadInput(f"{folder}: view {name!r} cannot be read ({line}); export the run again") from error
+        why = words_of(error.__cause__ or error)
+        raise BadInput(f"{folder}: view {name!r} cannot be read ({why}); export the run again") from error
     for split, part in rows.items():
         missing = [column for column in columns if column not in part.column_names]
         if missing:
