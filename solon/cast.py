@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from solon.calls import Ask, Call, Can, Form, Message, Reply, Sampling
+from solon.complaints import short
 from solon.errors import Aside, BadInput
 from solon.markup import own_turn
 from solon.rows import Asked
@@ -120,7 +121,7 @@ class Player:
             call = self.call(messages, schema=schema, stop=stop, sample=sample, attempt=attempt)
             reply = await self._asked(call, step)
             if reply.finish == "refusal":
-                raise Aside("refused", f"{self.name} at {step}: {short(reply.text)}".removesuffix(": "))
+                raise Aside("refused", f"{self.name} at {step}: {short(reply.text, 80)}".removesuffix(": "))
             text, cut = self._words(reply)
             if text and not cut:
                 break
@@ -128,7 +129,7 @@ class Player:
             why = ", all of max_tokens went into thinking" if reply.thinking and reply.finish == "length" else ""
             raise Aside("empty_answer", f"{self.name} at {step}{why}")
         if endless(text):
-            raise Aside("repetition", f"{self.name} at {step}: {short(text)}")
+            raise Aside("repetition", f"{self.name} at {step}: {short(text, 80)}")
         if not cut or self.cut == "keep":
             return Said(text, reply, call.key)
         whole = whole_sentences(text) if self.cut == "sentence" else ""
@@ -256,12 +257,6 @@ def endless(text: str, *, times: int = 8, least: int = 160) -> bool:
 def blank(text: str) -> bool:
     """Return whether nothing of `text` can be seen: white space, zero-width and control characters alone."""
     return all(unicodedata.category(letter)[0] in "CZ" for letter in text)
-
-
-def short(text: str, most: int = 80) -> str:
-    """Return `text` on one line, at most `most` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 RULES = tuple(rule.pattern for rule in (_END, _NO_END, _MAY_GO_ON, _ITEM, _HEADING, _FENCE))

@@ -35,8 +35,8 @@ def one_of(word: str, known: Sequence[str]) -> str:
 
 def short(text: str, most: int = 60) -> str:
     """Return `text` on one line, at most `most` characters."""
-    line = " ".join(text[: 4 * most].split())
-    return line if len(line) <= most and len(text) <= 4 * most else line[: most - 1] + "…"
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def words_of(error: BaseException, most: int = 300) -> str:

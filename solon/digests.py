@@ -17,7 +17,7 @@ import hashlib
 import json
 from typing import Any
 
-__all__ = ["canonical", "tagged", "uniform"]
+__all__ = ["canonical", "tagged", "uniform", "whole"]
 
 
 def canonical(value: Any) -> str:
@@ -41,3 +41,10 @@ def uniform(*parts: str | int) -> float:
     text = "\x1f".join(str(part) for part in parts).encode("utf-8", "surrogatepass")
     bits = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 12
     return (bits + 0.5) / (1 << 52)
+
+
+def whole(text: str) -> str:
+    """Return `text` with half characters (lone surrogates), which no file can hold, as U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

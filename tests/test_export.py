@@ -28,7 +28,8 @@ from pydantic import ValidationError
 
 from solon.calls import Message
 from solon.dataset import VIEWS, CardFacts, CardModel, ExportSpec, RowStore, Spend, export
-from solon.dataset.views import margin, whole
+from solon.dataset.views import margin
+from solon.digests import whole
 from solon.errors import REASONS, BadInput, StorageError
 from solon.rows import Asked, Draft, Draw, Pair, Prompt, Row, SetAside, Vote
 

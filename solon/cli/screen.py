@@ -11,6 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
+from solon.digests import whole
+
 __all__ = ["console", "counted", "money", "plain"]
 
 
@@ -21,8 +23,7 @@ def console(**given: Any) -> Console:
 
 def plain(text: object) -> str:
     """Return `text` with control characters made visible and half characters replaced."""
-    whole = str(text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return _CONTROL.sub(_visible, whole)
+    return _CONTROL.sub(_visible, whole(str(text)))
 
 
 def _visible(found: re.Match[str]) -> str:

@@ -20,6 +20,7 @@ from dataclasses import fields
 from typing import Any, Literal
 
 from solon.calls import Message
+from solon.digests import whole
 from solon.rows import Asked, Draft, Draw, Pair, Row, SetAside, Vote
 
 __all__ = ["VIEWS", "Views", "schema"]
@@ -129,13 +130,6 @@ class Views:
 def margin(p: float) -> float:
     """Return logit(p), at most 5: the log odds that chosen is better."""
     return MOST_MARGIN if p >= 1.0 else min(math.log(p / (1.0 - p)), MOST_MARGIN)
-
-
-def whole(text: str) -> str:
-    """Return `text` with half characters (lone surrogates), which no file can hold, as U+FFFD."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _completions(pair: Pair, sft: str) -> list[str]:

@@ -16,7 +16,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from solon.calls import Can, Form, Message
-from solon.cast import Player, short, together
+from solon.cast import Player, together
+from solon.complaints import short
 from solon.digests import canonical, tagged
 from solon.errors import Aside, BadInput
 from solon.judges.verdict import RULES, Verdict, aggregate, from_logprobs, last_verdict, structured_verdict
@@ -140,7 +141,7 @@ class Pairwise(BaseModel):
         if source == "logprobs":
             reply, key = await judge.weigh(asked, LABELS_CHAT if chat else LABELS_TEXT, step=step)
             if reply.finish == "refusal":
-                raise Aside("refused", f"{judge.name} at {step}: {short(reply.text)}".removesuffix(": "))
+                raise Aside("refused", f"{judge.name} at {step}: {short(reply.text, 80)}".removesuffix(": "))
             p, mass = from_logprobs(reply.logprobs) if reply.logprobs else (None, None)
             if mass is not None and mass < self.least_mass:
                 p = None

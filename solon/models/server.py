@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from solon.digests import whole
 from solon.errors import BadInput
 from solon.models.spec import ModelSpec
 
@@ -112,4 +113,4 @@ def clean(text: Any) -> str:
         return ""
     if not isinstance(text, str):
         raise TypeError(f"{type(text).__name__} where text was promised")
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole(text)

@@ -115,7 +115,8 @@ class Revision:
         return self._shown(most)
 
     def _shown(self, most: int | None) -> list[Shot]:
-        return worked_examples(self.constitution)[:most]
+        # a chat model is shown none by default: then none are rendered, at any call
+        return [] if most == 0 else worked_examples(self.constitution)[:most]
 
 
 def worked_examples(constitution: Constitution) -> list[Shot]:
