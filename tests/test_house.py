@@ -24,6 +24,7 @@ FLOORS: list[set[str]] = [
     {"ledger"},
     {"generators", "judges", "models", "dataset"},
     {"pipelines", "training"},
+    {"review"},
     {"workshop"},
     {"commands"},
     {"cli"},

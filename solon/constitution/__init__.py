@@ -7,7 +7,7 @@ constitution.wording(principle, "critique")
 
 from __future__ import annotations
 
-from solon.constitution.load import load, parse, shipped, shipped_text
+from solon.constitution.load import Resolved, load, parse, resolve, shipped, shipped_text
 from solon.constitution.principles import ROLES, Case, Constitution, Exemplar, Kind, Principle, Role, Turn
 
 __all__ = [
@@ -17,10 +17,12 @@ __all__ = [
     "Exemplar",
     "Kind",
     "Principle",
+    "Resolved",
     "Role",
     "Turn",
     "load",
     "parse",
+    "resolve",
     "shipped",
     "shipped_text",
 ]

@@ -6,7 +6,8 @@ is read whole, and every mistake in it is told at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -16,11 +17,35 @@ from solon.complaints import one_of
 from solon.constitution.principles import Constitution
 from solon.errors import BadInput
 
-__all__ = ["load", "parse", "shipped", "shipped_text"]
+__all__ = ["Resolved", "load", "parse", "resolve", "shipped", "shipped_text"]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A constitution and where each part of it stands.
+
+    document: the file that was asked for; what it inherits stands in other files
+    places:   (file, line) by place in the resolved constitution: ("name",), ("principles", 2, "text")
+    """
+
+    constitution: Constitution
+    document: yamls.Document
+    places: Mapping[yamls.Loc, tuple[str, int]]
+
+    def place(self, *loc: str | int) -> tuple[str, int]:
+        """Return (file, line) of the value at `loc`, or of the nearest one around it."""
+        while loc not in self.places:
+            loc = loc[:-1]
+        return self.places[loc]
 
 
 def load(reference: str | Path, base: Path | None = None) -> Constitution:
-    """Return the constitution that `reference` names: a shipped one, or a YAML file.
+    """Return the constitution that `reference` names; see `resolve`."""
+    return resolve(reference, base).constitution
+
+
+def resolve(reference: str | Path, base: Path | None = None) -> Resolved:
+    """Return the constitution that `reference` names, a shipped one or a YAML file, and where each part stands.
 
     Args:
         reference: a name out of `shipped()`, or a path.
@@ -30,7 +55,7 @@ def load(reference: str | Path, base: Path | None = None) -> Constitution:
     """
     name = str(reference)
     if isinstance(reference, str) and name in shipped():
-        return parse(shipped_text(name), f"{name}.yaml")
+        return _build(yamls.parse(shipped_text(name), f"{name}.yaml"))
     path = (base or Path()) / Path(reference).expanduser()
     bare = isinstance(reference, str) and "/" not in name and not name.endswith((".yaml", ".yml"))
     if bare and not _is_there(path):
@@ -42,7 +67,7 @@ def load(reference: str | Path, base: Path | None = None) -> Constitution:
 
 def parse(text: str, name: str = "constitution.yaml") -> Constitution:
     """Return the constitution that YAML `text` holds; problems call the file `name`. Raises BadInput."""
-    return _build(yamls.parse(text, name))
+    return _build(yamls.parse(text, name)).constitution
 
 
 def shipped() -> list[str]:
@@ -69,8 +94,9 @@ def _library() -> Traversable:
     return resources.files("solon.constitution") / "library"
 
 
-def _build(document: yamls.Document) -> Constitution:
-    return yamls.build(Constitution, document, checks=[_repeated_ids])
+def _build(document: yamls.Document) -> Resolved:
+    constitution = yamls.build(Constitution, document, checks=[_repeated_ids])
+    return Resolved(constitution, document, {loc: (document.name, line) for loc, line in document.lines.items()})
 
 
 def _repeated_ids(document: yamls.Document) -> Iterator[str]:

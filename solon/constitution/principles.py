@@ -243,6 +243,25 @@ class Constitution(_Noun):
         before = f"{self.preamble}\n\n" if self.preamble else ""
         return before + own + (ALWAYS + "".join(f"\n- {words}" for words in always) if always else "")
 
+    def whole_wording(self) -> str:
+        """Return the judge's wording of the constitution as a whole: every principle that may be drawn, in order.
+
+        For reports and tests of a constitution; a story's judge goes by one drawn principle. Raises BadInput where
+        no principle has words for a judge.
+        """
+        judged = [each for each in self.in_order() if each.kind != "hard_constraint" and each.weight > 0]
+        rules = [words for each in judged if (words := each.text or each.own("preference"))]
+        if not rules:
+            raise BadInput(f"constitution {self.name!r}: no principle has words for preference; give one a `text: ...`")
+        always = [each.own("preference") for each in self.in_order() if each.kind == "hard_constraint"]
+        before = f"{self.preamble}\n\n" if self.preamble else ""
+        listed = "".join(f"\n{number}. {words}" for number, words in enumerate(rules, start=1))
+        return (
+            before
+            + WHOLE.replace("{rules}", listed)
+            + (ALWAYS + "".join(f"\n- {words}" for words in always) if always else "")
+        )
+
     def wording_digest(self, principle: Principle, roles: Sequence[Role] = ROLES) -> str:
         """Return 16 hex digits over `principle`'s full wordings for `roles`, preamble and hard constraints included.
 
@@ -348,3 +367,11 @@ TRAIT: dict[Role, str] = {
 
 ALWAYS = "\n\nWhatever else holds, these always do:"
 """Stands between a wording and the hard constraints."""
+
+WHOLE = """\
+Consider these principles together:
+{rules}
+
+Which of these assistant responses follows them better as a whole? Where they pull apart, weigh them as a thoughtful \
+person would. Choose the response that does."""
+"""The judge's wording of all principles at once; what each says to a judge is its `text`, else its own wording."""

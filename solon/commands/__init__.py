@@ -1,0 +1,29 @@
+"""What the faces do for people, one function a command. No printing here.
+
+    done = await run_recipe("recipe.yaml", limit=10)
+    done.folder.dataset            # feeds TRL as it stands
+
+The command line and the service both call these; so may you.
+"""
+
+from __future__ import annotations
+
+from solon.commands.checks import Ability, check_models, check_page
+from solon.commands.ledgers import forget_calls, merge_ledgers
+from solon.commands.plans import Planned, plan_recipe
+from solon.commands.rows import Shown, show_row
+from solon.commands.runs import Done, run_recipe
+
+__all__ = [
+    "Ability",
+    "Done",
+    "Planned",
+    "Shown",
+    "check_models",
+    "check_page",
+    "forget_calls",
+    "merge_ledgers",
+    "plan_recipe",
+    "run_recipe",
+    "show_row",
+]
