@@ -93,11 +93,14 @@ class Workshop:
 
         Raises Halt where the judge does not answer that, BadInput where nobody may ask it.
         """
-        players = {role: self.player(role) for role in self.recipe.roles()}
-        can = await self._judge_can()
-        players["judge"] = replace(players["judge"], can=can)
+        players = {role: self.player(role) for role in self.recipe.roles() if role != "judge"}
+        players["judge"] = await self.judge()
         # a story never asks a role that it does not have, so its model need not be there
         return Cast(*(players.get(role) or replace(players["responder"], role=role) for role in ROLES))
+
+    async def judge(self) -> Player:
+        """Return the judge alone, who knows what its model can do; raises as `cast` does."""
+        return replace(self.player("judge"), can=await self._judge_can())
 
     async def dry_cast(self) -> Cast:
         """Return the same cast with nothing behind the ledger: it answers from memory or not at all."""

@@ -12,7 +12,7 @@ from io import TextIOWrapper
 
 import typer
 
-from solon.cli import checking, working  # noqa: F401, they bring the commands
+from solon.cli import checking, testing, working  # noqa: F401, they bring the commands
 from solon.cli.apps import app, constitution_app, ledger_app, models_app
 from solon.errors import SolonError
 

@@ -7,17 +7,20 @@ sequences (the terminal would obey them) and half characters (no stream can hold
 from __future__ import annotations
 
 import re
-from typing import Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from solon.digests import whole
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["console", "counted", "money", "plain"]
 
 
 def console(**given: Any) -> Console:
     """Return a console that prints texts as they are and leaves the wrapping of long lines to the terminal."""
+    from rich.console import Console  # here: `solon --help` prints without it
+
     return Console(markup=False, emoji=False, highlight=False, **{"soft_wrap": True, **given})
 
 

@@ -52,14 +52,21 @@ def show(
     row: Annotated[str, typer.Argument(help="A row's number in the plan, or the beginning of its id.")],
     run: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/latest"),
     calls: Annotated[bool, typer.Option("--calls", help="Print every question and answer whole.")] = False,
+    as_case: Annotated[
+        bool, typer.Option("--as-case", help="Print its pair as a case, to paste under a principle.")
+    ] = False,
 ) -> None:
     """Print the walk of one row: its texts, its principles, its votes, its calls."""
     import asyncio
 
+    from solon import commands
     from solon.cli.tables import print_row
-    from solon.commands import show_row
 
-    print_row(asyncio.run(show_row(run, row)), calls=calls)
+    shown = asyncio.run(commands.show_row(run, row))
+    if as_case:
+        typer.echo(commands.as_case(shown), nl=False)
+    else:
+        print_row(shown, calls=calls)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from solon.commands.checks import Ability, check_models, check_page
 from solon.commands.ledgers import forget_calls, merge_ledgers
 from solon.commands.plans import Planned, plan_recipe
-from solon.commands.rows import Shown, show_row
+from solon.commands.rows import Shown, as_case, show_row
 from solon.commands.runs import Done, run_recipe
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Done",
     "Planned",
     "Shown",
+    "as_case",
     "check_models",
     "check_page",
     "forget_calls",

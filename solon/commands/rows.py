@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import indent
 
-from solon.errors import StorageError
+from solon import yamls
+from solon.constitution import Case, Turn
+from solon.errors import BadInput, StorageError
 from solon.ledger import Entry, Ledger
 from solon.pipelines.run import RunFolder
 from solon.rows import Pair, Row, SetAside
 
-__all__ = ["Shown", "show_row"]
+__all__ = ["Shown", "as_case", "show_row"]
 
 
 NO_LEDGER = "the ledger is not there; calls are shown where it is, or once it is put back"
@@ -55,3 +58,21 @@ async def show_row(run: str | Path, wanted: str) -> Shown:
         return replace(shown, calls=[(asked.step, asked.role, ledger.entry(asked.key)) for asked in outcome.asked])
     finally:
         await ledger.close()
+
+
+def as_case(shown: Shown) -> str:
+    """Return a row's pair as a case in YAML, to be pasted under the principle that it shows.
+
+    Raises BadInput where the row has no pair.
+    """
+    row, outcome = shown.row, shown.outcome
+    if not isinstance(outcome, Pair):
+        why = f"was set aside ({outcome.reason})" if outcome else "is not finished"
+        raise BadInput(f"row {row.index} of {shown.folder.path} {why}: it has no better and worse answer; take another")
+    turns = tuple(Turn.model_validate({"role": each.role, "content": each.content}) for each in row.prompt.messages)
+    case = Case(prompt=turns, better=outcome.chosen, worse=outcome.rejected)
+    judged = f"by {outcome.principle}, P(better) {outcome.p_chosen:.3f} says {outcome.judge}"
+    return indent(
+        f"# row {row.index} of {shown.folder.path}, judged {judged}\n{yamls.dump({'cases': [case.model_dump(mode='json')]})}",
+        "    ",
+    )

@@ -239,9 +239,16 @@ class Constitution(_Noun):
                 f"constitution {self.name!r}: principle {principle.id!r} has no words for {role}; "
                 f"give it `{role}: ...` or `text: ...`"
             )
-        always = [each.own(role) for each in self.in_order() if each.kind == "hard_constraint"]
-        before = f"{self.preamble}\n\n" if self.preamble else ""
-        return before + own + (ALWAYS + "".join(f"\n- {words}" for words in always) if always else "")
+        return self._around(own, role)
+
+    def judged_by(self, principle: Principle) -> str:
+        """Return the judge's wording of one principle, drawn or not: a hard constraint is asked about like a rule.
+
+        Raises BadInput where the principle has no words for a judge.
+        """
+        if principle.kind != "hard_constraint" or principle.preference:
+            return self.wording(principle, "preference")
+        return self._around(PRINCIPLE["preference"].replace("{text}", str(principle.text)), "preference")
 
     def whole_wording(self) -> str:
         """Return the judge's wording of the constitution as a whole: every principle that may be drawn, in order.
@@ -253,14 +260,14 @@ class Constitution(_Noun):
         rules = [words for each in judged if (words := each.text or each.own("preference"))]
         if not rules:
             raise BadInput(f"constitution {self.name!r}: no principle has words for preference; give one a `text: ...`")
-        always = [each.own("preference") for each in self.in_order() if each.kind == "hard_constraint"]
-        before = f"{self.preamble}\n\n" if self.preamble else ""
         listed = "".join(f"\n{number}. {words}" for number, words in enumerate(rules, start=1))
-        return (
-            before
-            + WHOLE.replace("{rules}", listed)
-            + (ALWAYS + "".join(f"\n- {words}" for words in always) if always else "")
-        )
+        return self._around(WHOLE.replace("{rules}", listed), "preference")
+
+    def _around(self, words: str, role: Role) -> str:
+        """Return `words` between the preamble and the hard constraints."""
+        always = [each.own(role) for each in self.in_order() if each.kind == "hard_constraint"]
+        before = f"{self.preamble}\n\n" if self.preamble else ""
+        return before + words + (ALWAYS + "".join(f"\n- {each}" for each in always) if always else "")
 
     def wording_digest(self, principle: Principle, roles: Sequence[Role] = ROLES) -> str:
         """Return 16 hex digits over `principle`'s full wordings for `roles`, preamble and hard constraints included.

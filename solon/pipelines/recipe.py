@@ -33,7 +33,7 @@ from solon.pipelines.preference import Preference
 from solon.pipelines.revision import Revision
 from solon.pipelines.story import Story
 
-__all__ = ["CastSpec", "PreferenceSpec", "Recipe", "RevisionSpec", "RoleSpec", "find_recipe", "read_recipe"]
+__all__ = ["CastSpec", "PreferenceSpec", "Recipe", "RevisionSpec", "RoleSpec", "find_recipe", "is_recipe", "read_recipe"]
 
 
 def _temperature(value: Any) -> Any:
@@ -252,6 +252,17 @@ def find_recipe(path: str | Path) -> Path:
     if (file.parent / "run.json").is_file():
         raise BadInput(f"{file}: this is the copy that a run keeps; give the recipe that it was made from")
     return file
+
+
+def is_recipe(path: str | Path) -> bool:
+    """Return whether a recipe stands at `path`: a file, or a folder with one, whose keys are more a recipe's than a
+    constitution's. Raises BadInput where the file there is no YAML.
+    """
+    file = find_recipe(path)
+    if not file.is_file():
+        return False
+    keys = set(yamls.read(file).tree)
+    return len(keys & set(Recipe.model_fields)) > len(keys & set(Constitution.model_fields))
 
 
 def read_recipe(path: str | Path) -> Recipe:
