@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup quickstart test check bench test-servers clean
+.PHONY: setup quickstart test check fuzz bench test-servers clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,9 @@ test-servers: $(READY) .venv-servers/.ready  ## against three servers that nobod
 	.venv-servers/litellm/bin/pip install --quiet 'litellm[proxy]==1.106.2'
 	$(BIN)/pip install --quiet -c constraints.txt fastapi uvicorn
 	touch $@
+
+fuzz: $(READY)  ## 20,000 broken constitutions and recipes against the loader (about six minutes)
+	SOLON_FUZZ=20000 $(BIN)/python -m pytest tests/test_fuzz.py -s
 
 check: $(READY)  ## lint, format, types, documents
 	$(BIN)/ruff check .

@@ -1,10 +1,8 @@
 """The reference of both YAML pages, from the docstrings of the classes that read them.
 
-python docs/reference.py --write      writes docs/recipe.md and docs/constitution.md anew
+python docs/reference.py --write      writes the pages beside this file, and the JSON Schemas in solon/schemas, anew
 """
 
-import inspect
-import re
 import sys
 from pathlib import Path
 
@@ -15,6 +13,8 @@ from solon.dataset import ExportSpec, PromptsSpec
 from solon.judges import Pairwise
 from solon.models.spec import ModelSpec, Price
 from solon.pipelines.recipe import CastSpec, PreferenceSpec, Recipe, RevisionSpec, RoleSpec
+from solon.schemas import PAGES as SCHEMAS
+from solon.schemas import keys_told, schema
 
 HERE = Path(__file__).parent
 
@@ -63,18 +63,14 @@ principles:
 
 def section(title: str, kind: type[BaseModel]) -> str:
     """Return one class as a section: its docstring's first lines, and a table of its fields."""
-    doc = inspect.getdoc(kind) or ""
-    words, lines = re.split(r"\n(?=[a-z_, ]+: )", doc, maxsplit=1)[0], {}
-    for match in re.finditer(r"^([a-z_]+(?:, [a-z_]+)*):\s+(.+(?:\n {2,}.+)*)", doc, flags=re.MULTILINE):
-        for name in match[1].split(", "):
-            lines[name] = " ".join(match[2].split())
+    words, lines = keys_told(kind)
     rows = []
     for name, field in kind.model_fields.items():
         default = "required" if field.is_required() else field.get_default(call_default_factory=True)
         shown = default if isinstance(default, str) and default == "required" else _shown(default)
         told = lines.get(name, "").replace("|", "\\|")
         rows.append(f"| `{name}` | {shown} | {told} |".replace("  |", " |"))
-    head = f"## {title}\n\n{' '.join(words.split())}\n\n| key | default | is |\n| --- | --- | --- |\n"
+    head = f"## {title}\n\n{words}\n\n| key | default | is |\n| --- | --- | --- |\n"
     return head + "\n".join(rows)
 
 
@@ -115,3 +111,6 @@ if __name__ == "__main__":
             (HERE / name).write_text(page(), encoding="utf-8")
         else:
             print(page())
+    if "--write" in sys.argv:
+        for name in SCHEMAS:
+            (HERE.parent / "solon" / "schemas" / f"{name}.json").write_text(schema(name), encoding="utf-8")

@@ -16,12 +16,17 @@ from typing import Any
 
 __all__ = ["Loc", "closest", "complaints", "one_of", "short", "words_of"]
 
+MOST_MISSPELT = 200
+"""A longer word is no misspelling of ours, and comparing it letter by letter would take its time."""
+
 Loc = tuple[str | int, ...]
 """Where a value stands: ("principles", 2, "weight"). The whole document is ()."""
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """Return the member of `known` that `word` was probably meant to be, or None."""
+    if len(word) > MOST_MISSPELT:
+        return None
     plain = {each.lower().replace("-", "_"): each for each in known}
     near = difflib.get_close_matches(word.lower().replace("-", "_"), plain, n=1, cutoff=0.6)
     return plain[near[0]] if near else None

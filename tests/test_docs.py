@@ -16,6 +16,7 @@ from solon import yamls
 from solon.cli import app
 from solon.errors import REASONS, SolonError
 from solon.pipelines.recipe import Recipe, read_recipe
+from solon.schemas import schema, schema_text
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -84,6 +85,12 @@ def test_the_reference_is_made_from_the_classes_that_read_the_pages(name: str) -
     """`python docs/reference.py --write` was run after the last change of a key."""
     pages = runpy.run_path(str(ROOT / "docs" / "reference.py"))["PAGES"]
     assert pages[name]() == (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["constitution", "recipe"])
+def test_the_shipped_schema_is_made_from_the_classes_that_read_the_page(page: str) -> None:
+    """`python docs/reference.py --write` was run after the last change of a key."""
+    assert schema_text(page) == schema(page)
 
 
 def test_every_key_of_both_pages_is_explained() -> None:

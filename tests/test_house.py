@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"ledger"},
     {"generators", "judges", "models", "dataset"},
     {"pipelines", "training"},
-    {"review"},
+    {"review", "schemas"},
     {"workshop"},
     {"commands"},
     {"cli"},

@@ -1,4 +1,7 @@
-"""`solon init`: three files to start from. Nothing that is there already is written over."""
+"""`solon init`: three files to start from, and what an editor needs to complete their keys.
+
+Nothing of the user's that is there already is written over.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ from pathlib import Path
 
 from solon.constitution import shipped_text
 from solon.errors import BadInput
+from solon.schemas import PAGES, schema_text
 
-__all__ = ["write_starter"]
+__all__ = ["write_schema", "write_starter"]
 
 
 def write_starter(folder: Path) -> list[Path]:
@@ -15,15 +19,32 @@ def write_starter(folder: Path) -> list[Path]:
 
     Raises BadInput, and writes nothing, where one of them is there already.
     """
-    texts = {"constitution.yaml": shipped_text("first-steps"), "prompts.jsonl": PROMPTS, "recipe.yaml": RECIPE}
+    texts = {
+        "constitution.yaml": EDITOR.format(page="constitution") + shipped_text("first-steps"),
+        "prompts.jsonl": PROMPTS,
+        "recipe.yaml": EDITOR.format(page="recipe") + RECIPE,
+    }
     taken = [folder / name for name in texts if (folder / name).exists()]
     if taken:
         raise BadInput([f"{path}: is there already; move it away, or give another folder" for path in taken])
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
+    for page in PAGES:
+        write_schema(page, folder / ".solon" / f"{page}.schema.json")
     return [folder / name for name in texts]
 
+
+def write_schema(page: str, path: Path) -> None:
+    """Write the JSON Schema of a page, over an older one. Raises BadInput where the path holds something else."""
+    text = schema_text(page)
+    if path.exists() and "https://json-schema.org/" not in path.read_text(encoding="utf-8", errors="replace")[:200]:
+        raise BadInput(f"{path}: is there already and is no JSON Schema; give another path")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+EDITOR = "# yaml-language-server: $schema=.solon/{page}.schema.json\n"
 
 PROMPTS = """\
 {"prompt": "My neighbour's dog barks all night. How do I make it stop?"}

@@ -23,6 +23,22 @@ def init(
 
 
 @app.command()
+def schema(
+    page: Annotated[str, typer.Argument(help="constitution or recipe.", show_default=False)],
+    to: Annotated[Path | None, typer.Option(help="Write it there; default: print it.", show_default=False)] = None,
+) -> None:
+    """Give an editor the JSON Schema of a page: name the file in `# yaml-language-server: $schema=FILE`."""
+    from solon.cli.starter import write_schema
+    from solon.schemas import schema_text
+
+    if to is None:
+        typer.echo(schema_text(page), nl=False)
+    else:
+        write_schema(page, to)
+        typer.echo(f"wrote {to}")
+
+
+@app.command()
 def plan(recipe: RecipeFile, limit: Limit = None) -> None:
     """Say what a run would ask, and what that costs, before it is paid."""
     import asyncio

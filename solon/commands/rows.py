@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import indent
 
 from solon import yamls
+from solon.complaints import short
 from solon.constitution import Case, Turn
 from solon.errors import BadInput, StorageError
 from solon.ledger import Entry, Ledger
@@ -72,7 +73,5 @@ def as_case(shown: Shown) -> str:
     turns = tuple(Turn.model_validate({"role": each.role, "content": each.content}) for each in row.prompt.messages)
     case = Case(prompt=turns, better=outcome.chosen, worse=outcome.rejected)
     judged = f"by {outcome.principle}, P(better) {outcome.p_chosen:.3f} says {outcome.judge}"
-    return indent(
-        f"# row {row.index} of {shown.folder.path}, judged {judged}\n{yamls.dump({'cases': [case.model_dump(mode='json')]})}",
-        "    ",
-    )
+    head = f"# row {row.index} of {shown.folder.path}, judged {short(judged, 200)}"
+    return indent(f"{head}\n{yamls.dump({'cases': [case.model_dump(mode='json')]})}", "    ")

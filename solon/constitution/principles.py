@@ -85,7 +85,12 @@ class Turn(_Noun):
     content: Words
 
 
-Turns = Annotated[tuple[Turn, ...], BeforeValidator(_turns), Field(min_length=1), AfterValidator(_for_answering)]
+Turns = Annotated[
+    tuple[Turn, ...],
+    BeforeValidator(_turns, json_schema_input_type=str | tuple[Turn, ...]),
+    Field(min_length=1),
+    AfterValidator(_for_answering),
+]
 
 
 class Exemplar(_Noun):

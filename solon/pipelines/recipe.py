@@ -33,7 +33,9 @@ from solon.pipelines.preference import Preference
 from solon.pipelines.revision import Revision
 from solon.pipelines.story import Story
 
-__all__ = ["CastSpec", "PreferenceSpec", "Recipe", "RevisionSpec", "RoleSpec", "find_recipe", "is_recipe", "read_recipe"]
+__all__ = [
+    "CastSpec", "PreferenceSpec", "Recipe", "RevisionSpec", "RoleSpec", "find_recipe", "is_recipe", "read_recipe",
+]  # fmt: skip
 
 
 def _temperature(value: Any) -> Any:
@@ -53,7 +55,7 @@ def _used(value: Any) -> Any:
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
 Temperature = Annotated[float | Literal["provider"] | None, BeforeValidator(_temperature)]
-Use = BeforeValidator(_used)
+Use = BeforeValidator(_used, json_schema_input_type=str | ModelSpec)
 
 
 class _Page(BaseModel):
@@ -165,12 +167,16 @@ class Recipe(_Page):
     ledger: str = ".solon/ledger.db"
     runs: str = "runs"
 
-    @field_validator("prompts", mode="before")
+    @field_validator("prompts", mode="before", json_schema_input_type=str | PromptsSpec)
     @classmethod
     def _prompts_short_form(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str) else value
 
-    @field_validator("story", mode="before")
+    @field_validator(
+        "story",
+        mode="before",
+        json_schema_input_type=Literal["revision", "preference"] | RevisionSpec | PreferenceSpec,
+    )
     @classmethod
     def _story_short_form(cls, value: Any) -> Any:
         story = {"kind": value} if isinstance(value, str) else value
