@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,10 +40,10 @@ principles:
 """
 
 SNIPPETS = [
-    "\t", "\n", ":", " : ", "- ", "&a ", "*a", "*b ", "!!python/object:os.system ", "!tag ", "<<: *a\n", "? ", "| ", ">-\n",
-    "%YAML 1.2\n", "---\n", "...\n", "{", "}", "[", "]", '"', "'", "#", "\\", "\x00", "\x85", "\u2028", "\u202e", "\ufeff",
-    "\U0001f600", "\ud800", "null", "~", "true", "1e999", ".nan", ".inf", "0x10", "1_000", "2026-01-01", "- - - - - - ",
-    "principles:\n", "  - id: x\n", "extends: ", "extends: child.yaml\n", "override:\n", "  weight: -1\n", "id: x\n",
+    "\t", "\n", ":", " : ", "- ", "&a ", "*a", "*b ", "!!python/object:os.system ", "!tag ", "<<: *a\n", "? ", "| ",
+    ">-\n", "%YAML 1.2\n", "---\n", "...\n", "{", "}", "[", "]", '"', "'", "#", "\\", "\x00", "\x85", "\u2028",
+    "\u202e", "\ufeff", "\U0001f600", "\ud800", "null", "~", "true", "1e999", ".nan", ".inf", "0x10", "1_000",
+    "2026-01-01", "- - - - - - ", "principles:\n", "  - id: x\n", "extends: ", "extends: child.yaml\n", "override:\n", "  weight: -1\n", "id: x\n",
     "text: |\n", "kind: hard_constraint\n", "cases:\n  - {}\n", "a" * 5000, "[" * 200, "{a: " * 100, "\r", "\r\n",
     "أمن", "שלום", "\u2067right to left\u2069",
 ]  # fmt: skip
@@ -127,21 +128,19 @@ def test_broken_files_end_in_a_clear_line(tmp_path: Path, capsys: pytest.Capture
         taken += checked(mutated(dice.choice(texts), dice), tmp_path)
         slowest = max(slowest, time.process_time() - begun)
     grown = peak() - before
+    told = f"{COUNT:,} mutated files: {taken:,} taken, {COUNT - taken:,} refused, slowest {slowest:.2f} s, "
     with capsys.disabled():
         if COUNT > 1000:
-            print(
-                f"\n{COUNT:,} mutated files: {taken:,} taken, {COUNT - taken:,} refused, slowest {slowest:.2f} s, ",
-                end="",
-            )
-            print(f"{grown:.0f} MB above the start")
+            sys.stdout.write(f"\n{told}{grown:.0f} MB above the start\n")
     assert grown < MEGABYTES
 
 
-keys = st.sampled_from(
-    "name id text critique revision preference weight tags applies_to rank kind rationale exemplars cases prompt better "
-    "worse response principles extends override use without only preamble licence constitution prompts model story "
-    "rounds cast judge seed window export limit path".split()
-) | st.text(max_size=8)
+KEYS = """
+    name id text critique revision preference weight tags applies_to rank kind rationale exemplars cases prompt better
+    worse response principles extends override use without only preamble licence constitution prompts model story
+    rounds cast judge seed window export limit path
+"""
+keys = st.sampled_from(KEYS.split()) | st.text(max_size=8)
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
     | st.sampled_from(["cai-2022", "first-steps", "child.yaml", "hard_constraint", "revision", "x" * 300])
