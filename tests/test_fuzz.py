@@ -43,8 +43,9 @@ SNIPPETS = [
     "\t", "\n", ":", " : ", "- ", "&a ", "*a", "*b ", "!!python/object:os.system ", "!tag ", "<<: *a\n", "? ", "| ",
     ">-\n", "%YAML 1.2\n", "---\n", "...\n", "{", "}", "[", "]", '"', "'", "#", "\\", "\x00", "\x85", "\u2028",
     "\u202e", "\ufeff", "\U0001f600", "\ud800", "null", "~", "true", "1e999", ".nan", ".inf", "0x10", "1_000",
-    "2026-01-01", "- - - - - - ", "principles:\n", "  - id: x\n", "extends: ", "extends: child.yaml\n", "override:\n", "  weight: -1\n", "id: x\n",
-    "text: |\n", "kind: hard_constraint\n", "cases:\n  - {}\n", "a" * 5000, "[" * 200, "{a: " * 100, "\r", "\r\n",
+    "2026-01-01", "- - - - - - ",
+    "principles:\n", "  - id: x\n", "extends: ", "extends: child.yaml\n", "override:\n",
+    "  weight: -1\n", "id: x\n", "text: |\n", "kind: hard_constraint\n", "cases:\n  - {}\n", "a" * 5000, "[" * 200, "{a: " * 100, "\r", "\r\n",
     "أمن", "שלום", "\u2067right to left\u2069",
 ]  # fmt: skip
 
