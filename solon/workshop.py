@@ -23,8 +23,8 @@ from solon.judges.verdict import structured_verdict
 from solon.ledger import Door, Ledger, Tally
 from solon.models import open_model
 from solon.models.spec import ModelSpec, Price
-from solon.pipelines.plan import StepCount
 from solon.pipelines.recipe import Recipe
+from solon.pipelines.survey import StepCount
 
 __all__ = ["Estimate", "Workshop", "estimate"]
 
@@ -237,26 +237,26 @@ class Estimate:
         return Estimate(self.input + other.input, self.output + other.output, both)
 
 
-def estimate(price: Price | None, count: StepCount) -> tuple[Estimate, Estimate]:
-    """Return what the new calls of one step come to: the certain ones, and all at most.
+def estimate(price: Price | None, count: StepCount) -> tuple[Estimate, Estimate, Estimate]:
+    """Return what the new calls of one step come to: the certain ones, the expected ones, and all at most.
 
-    What a known answer of this step took on average is the estimate for a new one; where none is known, a token a
-    four characters of question, and as many tokens of answer as the step may have.
+    What a known answer of this step took on average, in this plan and in earlier runs, is the estimate for a new one;
+    where none is known, a token a four characters of question, and as many tokens of answer as the step may have.
     """
-    if count.known:
-        usage = count.known_usage
-        each = usage.input / count.known, usage.output / count.known
+    if known := count.known + count.seen:
+        usage = count.known_usage + count.seen_usage
+        each = usage.input / known, usage.output / known
     else:
         chars = count.certain_chars / count.certain if count.certain else CHARS_UNSEEN
         each = chars / 4, float(count.most)
 
-    def of(calls: int) -> Estimate:
+    def of(calls: float) -> Estimate:
         if not calls:
             return Estimate()
         given, said = calls * each[0], calls * each[1]
         return Estimate(given, said, None if price is None else (given * price.input + said * price.output) / 1e6)
 
-    return of(count.certain), of(count.at_most)
+    return of(count.certain), of(count.expected), of(count.at_most)
 
 
 def _probe(model: Model) -> tuple[Message, ...]:

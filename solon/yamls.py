@@ -16,7 +16,7 @@ hundred thousand brackets ends the process instead of raising.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Model = TypeVar("Model", bound=BaseModel)
 
-__all__ = ["Document", "Loc", "build", "dump", "parse", "read"]
+__all__ = ["Document", "Loc", "build", "comments", "decode", "dump", "parse", "read"]
 
 MOST_BYTES = 10_000_000
 MOST_VALUES = 200_000
@@ -46,6 +46,7 @@ class Document:
     tree:   its values as far as they could be read; `value` is the same, but refuses a document with faults
     faults: what is wrong with the file whatever it should hold (duplicate keys, tags), as "name:line: text"
     lines, written: the line of every value; numbers and booleans as they stand in the file
+    text:   the file as it stands, comments and all
     """
 
     name: str
@@ -53,6 +54,7 @@ class Document:
     faults: tuple[str, ...]
     lines: Mapping[Loc, int]
     written: Mapping[Loc, str]
+    text: str = ""
 
     @property
     def value(self) -> dict[str, Any]:
@@ -86,15 +88,20 @@ def read(path: str | Path) -> Document:
         raise BadInput(f"{path}: may not be read; check its permissions") from None
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return decode(data, str(path))
+
+
+def decode(data: bytes, name: str) -> Document:
+    """Return the YAML document that a file's bytes hold; problems call it `name`. Raises BadInput as `read` does."""
     if len(data) > MOST_BYTES:
-        raise BadInput(f"{path}: larger than {MOST_BYTES // 1_000_000} MB; a file of this kind holds a few pages")
+        raise BadInput(f"{name}: larger than {MOST_BYTES // 1_000_000} MB; a file of this kind holds a few pages")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         byte = error.object[error.start]
-        raise BadInput(f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
-    return parse(text, str(path))
+        raise BadInput(f"{name}:{line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
+    return parse(text, name)
 
 
 def parse(text: str, name: str) -> Document:
@@ -115,7 +122,7 @@ def parse(text: str, name: str) -> Document:
         raise BadInput(f"{name}:{root.line}: expected `key: value` lines at the top, found {found}")
     reader = _Reader(name)
     tree = reader.plain(root, ())
-    return Document(name, tree, tuple(reader.faults), reader.lines, reader.written)
+    return Document(name, tree, tuple(reader.faults), reader.lines, reader.written, text)
 
 
 def build(model: type[Model], document: Document, checks: Iterable[Callable[[Document], Iterable[str]]] = ()) -> Model:
@@ -141,9 +148,36 @@ def build(model: type[Model], document: Document, checks: Iterable[Callable[[Doc
     return built
 
 
-def dump(value: Mapping[str, Any]) -> str:
-    """Return `value` as YAML that `parse` reads back to the same: keys in order, long texts as blocks."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+def comments(document: Document) -> Iterator[tuple[int, str]]:
+    """Yield every comment of a document: its line (from 1), and what follows the '#'."""
+    text, start, line = document.text, 0, 1
+    for event in yaml.parse(text, Loader=_LOADER):
+        mark, end = event.start_mark, event.end_mark
+        if not isinstance(event, yaml.ScalarEvent) or mark is None or end is None:
+            continue
+        # between two scalars stand signs and comments alone; a block's first line may have a comment too
+        yield from _comments_between(text, start, mark.index, line)
+        if event.style in ("|", ">") and (header := _BREAK.search(text, mark.index, end.index)):
+            yield from _comments_between(text, mark.index, header.start(), mark.line + 1)
+        start, line = end.index, end.line + 1
+    yield from _comments_between(text, start, len(text), line)
+
+
+def _comments_between(text: str, start: int, end: int, line: int) -> Iterator[tuple[int, str]]:
+    for number, words in enumerate(_BREAK.split(text[start:end]), start=line):
+        _, sign, comment = words.partition("#")
+        if sign:
+            yield number, comment.strip()
+
+
+def dump(value: Mapping[str, Any], *, folded: bool = False) -> str:
+    """Return `value` as YAML that `parse` reads back to the same: keys in order, texts of many lines as blocks.
+
+    folded: long texts of one line as blocks too, so that a comment fits behind their key
+    """
+    dumper = _Folding if folded else _Dumper
+    text: str = yaml.dump(value, Dumper=dumper, sort_keys=False, allow_unicode=True, width=110)
+    return _TURNING.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
 
 
 @dataclass(slots=True)
@@ -309,6 +343,8 @@ _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SYNTAX = (
     # what the parser says (context: problem); whether the line of the context is meant; what we say
@@ -336,9 +372,20 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+class _Folding(_Dumper):
+    """Writes long texts as blocks too."""
+
+
 def _written_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # YAML takes U+0085, U+2028 and U+2029 for line ends, which only an escape in double quotes survives
-    style = '"' if re.search("[\x85\u2028\u2029]", text) else "|" if "\n" in text else None
+    # YAML takes U+0085, U+2028 and U+2029 for line ends, which only an escape in double quotes survives; signs that
+    # turn the writing direction are escaped there too, so that what is seen is what is read
+    style = None
+    if re.search("[\x85\u2028\u2029]", text) or _TURNING.search(text):
+        style = '"'
+    elif "\n" in text:
+        style = "|"
+    elif isinstance(dumper, _Folding) and len(text) > 60:
+        style = ">"
     return dumper.represent_scalar(_CORE + "str", text, style=style)
 
 

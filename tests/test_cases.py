@@ -223,7 +223,7 @@ def solon(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 def test_the_command_tells_what_failed_and_where_and_exits_with_1(place: Desk, solon: Solon) -> None:
     told = solon("constitution", "test", "recipe.yaml")
     assert told.code == 1
-    assert "constitution.yaml:10: kind, case 1, under its own principle: fail, P(better) 0.10" in told.out.replace(
+    assert "constitution.yaml:10: kind, case 1, by its own words: fail, P(better) 0.10" in told.out.replace(
         f"{place.path}/", ""
     )
     assert "2 of 4 judgements as the cases say" in told.out
@@ -253,7 +253,8 @@ def test_a_constitution_alone_needs_a_model(place: Desk, solon: Solon) -> None:
 def test_another_judge_than_the_recipes_may_be_asked(place: Desk, solon: Solon) -> None:
     told = solon("constitution", "test", "recipe.yaml", "--model", "scripted:model.py:placed")
     assert told.code == 0
-    assert told.out.count("unsure,") == 4
+    assert told.out.count(": unsure, P(better) 0.50; the two orders disagree") == 4
+    assert "in 4 of them the judge preferred a place to a text" in told.out
     assert solon("constitution", "test", "recipe.yaml", "--model", "scripted:model.py:placed", "--strict").code == 1
 
 

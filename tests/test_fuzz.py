@@ -45,7 +45,8 @@ SNIPPETS = [
     "\u202e", "\ufeff", "\U0001f600", "\ud800", "null", "~", "true", "1e999", ".nan", ".inf", "0x10", "1_000",
     "2026-01-01", "- - - - - - ",
     "principles:\n", "  - id: x\n", "extends: ", "extends: child.yaml\n", "override:\n",
-    "  weight: -1\n", "id: x\n", "text: |\n", "kind: hard_constraint\n", "cases:\n  - {}\n", "a" * 5000, "[" * 200, "{a: " * 100, "\r", "\r\n",
+    "  weight: -1\n", "id: x\n", "text: |\n", "kind: hard_constraint\n", "cases:\n  - {}\n",
+    "a" * 5000, "[" * 200, "{a: " * 100, "\r", "\r\n",
     "أمن", "שלום", "\u2067right to left\u2069",
 ]  # fmt: skip
 

@@ -14,8 +14,8 @@ from solon.commands import check_models, plan_recipe, run_recipe
 from solon.errors import BadInput, Halt
 from solon.ledger import Tally
 from solon.models.spec import Price
-from solon.pipelines.plan import StepCount
 from solon.pipelines.recipe import read_recipe
+from solon.pipelines.survey import StepCount
 from solon.workshop import Estimate, Workshop, dollars, estimate
 
 TOPS = [{"token": "A", "logprob": -0.1}, {"token": "B", "logprob": -2.4}]
@@ -220,16 +220,23 @@ def test_dollars_take_the_cached_part_of_the_input_at_its_own_price() -> None:
 
 def test_an_estimate_goes_by_what_is_known_else_by_the_questions_length() -> None:
     price = Price(input=1, output=10)
-    count = StepCount(known=2, certain=3, at_most=5, known_usage=Usage(input=200, output=40))
-    sure, most = estimate(price, count)
+    count = StepCount(known=2, certain=3, following=1.5, at_most=5, known_usage=Usage(input=200, output=40))
+    sure, about, most = estimate(price, count)
     assert (sure.input, sure.output) == (300, 60)
+    assert (about.input, about.output) == (450, 90)
     assert (most.input, most.output) == (500, 100)
     assert most.dollars == pytest.approx((500 + 1000) / 1e6)
-    fresh, _ = estimate(price, StepCount(most=50, certain=2, at_most=2, certain_chars=800))
+    fresh, _, _ = estimate(price, StepCount(most=50, certain=2, at_most=2, certain_chars=800))
     assert (fresh.input, fresh.output) == (200, 100)
-    assert estimate(None, StepCount()) == (Estimate(), Estimate())  # nothing new costs nothing, whatever the price
+    assert estimate(None, StepCount()) == (Estimate(),) * 3  # nothing new costs nothing, whatever the price
     assert estimate(None, count)[0].dollars is None
     assert (sure + estimate(None, count)[0]).dollars is None
+
+
+def test_an_estimate_goes_by_earlier_runs_where_no_call_of_the_step_is_known_any_more() -> None:
+    count = StepCount(certain=4, at_most=4, seen=2, seen_usage=Usage(input=20, output=6), certain_chars=9999)
+    sure, _, _ = estimate(Price(input=1, output=10), count)
+    assert (sure.input, sure.output) == (40, 12)
 
 
 async def test_spent_is_unknown_once_a_priceless_model_was_asked(made: Desk) -> None:

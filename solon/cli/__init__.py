@@ -12,7 +12,19 @@ from io import TextIOWrapper
 
 import typer
 
-from solon.cli import checking, testing, working  # noqa: F401, they bring the commands
+from solon.cli import (  # noqa: F401, they bring the commands
+    auditing,
+    checking,
+    comparing,
+    converting,
+    diffing,
+    inferring,
+    planning,
+    showing,
+    testing,
+    watching,
+    working,
+)
 from solon.cli.apps import app, constitution_app, ledger_app, models_app
 from solon.errors import SolonError
 

@@ -15,6 +15,11 @@ __all__ = ["Latest", "Limit", "RecipeFile", "app", "constitution_app", "ledger_a
 
 
 class _Commands(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the commands in the order in which a person meets them; they come from modules in another order."""
+        known = super().list_commands(ctx)
+        return sorted(known, key=lambda name: STORY.index(name) if name in STORY else len(STORY))
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -34,9 +39,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-constitution_app = typer.Typer(help="Look at, compare, test and convert constitutions.", no_args_is_help=True)
+constitution_app = typer.Typer(
+    cls=_Commands, help="Look at, compare, test and convert constitutions.", no_args_is_help=True
+)
 models_app = typer.Typer(help="Look at the models of a recipe.", no_args_is_help=True)
 ledger_app = typer.Typer(help="Look after the ledger: what was asked and answered.", no_args_is_help=True)
+
+STORY = (
+    "init", "check", "plan", "run", "show", "pairs", "compare", "watch", "export", "train", "constitution", "schema",
+    "models", "ledger",
+    # of `constitution`
+    "diff", "test", "audit", "infer", "import",
+)  # fmt: skip
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
 Latest = Annotated[Path, typer.Argument(help="A run folder.")]

@@ -13,8 +13,10 @@ from solon.digests import whole
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
 
-__all__ = ["console", "counted", "money", "plain"]
+__all__ = ["columns", "console", "counted", "money", "plain", "progress_bar"]
 
 
 def console(**given: Any) -> Console:
@@ -22,6 +24,27 @@ def console(**given: Any) -> Console:
     from rich.console import Console  # here: `solon --help` prints without it
 
     return Console(markup=False, emoji=False, highlight=False, **{"soft_wrap": True, **given})
+
+
+def columns(*names: str, **given: Any) -> Table:
+    """Return a table without lines; a column's name ends in ">" where its values stand at the right."""
+    from rich.table import Table
+
+    made = Table(**{"box": None, "pad_edge": False, "header_style": "bold", **given})
+    for column in names:
+        right = column.endswith(">")
+        made.add_column(column.rstrip(">"), justify="right" if right else "left", overflow="fold", no_wrap=right)
+    return made
+
+
+def progress_bar(out: Console) -> Progress:
+    """Return a progress bar that is gone when it is done, and is none where `out` is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("eta"),
+        TimeRemainingColumn(), console=out, transient=True, disable=not out.is_terminal,
+    )  # fmt: skip
 
 
 def plain(text: object) -> str:

@@ -1,4 +1,4 @@
-"""What the commands print: plans, rows, closing tables. Figures that are not known are said to be unknown."""
+"""What the commands print: rows, closing tables. Figures that are not known are said to be unknown."""
 
 from __future__ import annotations
 
@@ -10,57 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from solon.cli.screen import console, counted, money, plain
-from solon.commands import Ability, Done, Planned, Shown
+from solon.commands import Ability, Done, Shown
 from solon.errors import REASONS
 from solon.ledger import Entry
 from solon.rows import Draw, Pair, SetAside
-from solon.workshop import Estimate
 
-__all__ = ["print_abilities", "print_done", "print_plan", "print_row", "print_views"]
-
-
-def print_plan(planned: Planned) -> None:
-    """Print what a run would ask, by step, with one closing sentence."""
-    out, survey = console(), planned.survey
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("step", overflow="fold")
-    table.add_column("model", overflow="fold")
-    for name in ("known", "new", "at most"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for step, count in survey.steps.items():
-        name = plain(planned.names.get(survey.roles[step], ""))
-        table.add_row(step, name, f"{count.known:,}", f"{count.certain:,}", f"{count.at_most:,}")
-    table.add_row("all", "", f"{survey.known:,}", f"{survey.certain:,}", f"{survey.at_most:,}", style="bold")
-    out.print(table, soft_wrap=False)
-    out.print()
-    same = f", {counted(survey.duplicates, 'duplicate prompt')} fell together" if survey.duplicates else ""
-    done = f"{survey.finished:,} finished in {planned.folder}" if planned.exists else "no run of it yet"
-    out.print(f"plan {planned.name}: {counted(survey.rows, 'row')}{same}; {done}")
-    out.print(
-        f"{counted(survey.known, 'call')} known, {survey.certain:,} certainly new, at most {survey.at_most:,} new"
-        + (" (what follows a new answer is known when it is there)" if survey.at_most > survey.certain else "")
-    )
-    out.print(f"tokens: {_tokens(planned)}")
-    if planned.at_most.dollars is None:
-        out.print(money(None))
-    elif survey.at_most:
-        certain, most = money(planned.certain.dollars), money(planned.at_most.dollars)
-        out.print(f"price: about {certain}, at most about {most}" if certain != most else f"price: about {most}")
-    else:
-        out.print("price: nothing new to pay for")
-
-
-def _tokens(planned: Planned) -> str:
-    def both(estimate: Estimate) -> str:
-        return f"{estimate.input:,.0f} in and {estimate.output:,.0f} out"
-
-    told, known = [], planned.known_usage
-    if planned.survey.known or not planned.survey.at_most:
-        told.append(f"{known.input:,} in and {known.output:,} out are known")
-    if planned.survey.at_most:
-        certain, most = both(planned.certain), both(planned.at_most)
-        told.append(f"new ones about {certain}" + (f", at most about {most}" if certain != most else ""))
-    return "; ".join(told)
+__all__ = ["print_abilities", "print_done", "print_row", "print_views"]
 
 
 def print_done(done: Done) -> None:

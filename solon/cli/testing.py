@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from solon.cli.apps import constitution_app
-from solon.cli.screen import console, counted, money, plain
+from solon.cli.screen import columns, console, counted, money, plain
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from solon.commands.testing import Tested
-    from solon.review.cases import Tried
+    from solon.review.cases import Outcome, Tried
 
 
 @constitution_app.command("test")
@@ -43,38 +45,48 @@ def test(
 
 
 def _print(tested: Tested) -> None:
-    from rich.table import Table
+    from itertools import groupby
 
-    from solon.review.cases import OUTCOMES, tally
+    from solon.review.cases import BY_PLACE, tally
 
     out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("principle", overflow="fold")
-    for scope in ("own", "whole"):
-        for outcome in OUTCOMES:
-            table.add_column(f"{scope}\n{outcome}", justify="right")
-    counts = tally(tested.tried)
-    for principle, scopes in counts.items():
-        told = [scopes[scope][outcome] for scope in scopes for outcome in OUTCOMES]
-        table.add_row(principle, *(str(count or "·") for count in told))
+    table = columns("principle", "its cases by its own words", "by the whole constitution")
+    for principle, scopes in tally(tested.tried).items():
+        table.add_row(principle, *(_counts(scopes[scope]) for scope in scopes))
     out.print(table, soft_wrap=False)
-    for each in tested.tried:
-        if each.outcome != "pass":
-            out.print(f"\n{_where(tested, each)}", style="red" if each.outcome == "fail" else "yellow")
-            out.print(f"  prompt  {plain(_one_line(each.case.prompt[-1].content))}")
-            out.print(f"  better  {plain(_one_line(each.case.better))}")
-            out.print(f"  worse   {plain(_one_line(each.case.worse))}")
-    passed = sum(each.outcome == "pass" for each in tested.tried)
+    missed = [each for each in tested.tried if each.outcome != "pass"]
+    for _, same in groupby(missed, key=lambda each: (each.principle, each.number)):
+        told = list(same)
+        case = told[0].case
+        out.print()
+        for each in told:
+            out.print(_where(tested, each), style="red" if each.outcome == "fail" else "yellow")
+        for name, text in (("prompt", case.prompt[-1].content), ("better", case.better), ("worse", case.worse)):
+            out.print(f"  {name:6}  {plain(_one_line(text))}")
+    passed = len(tested.tried) - len(missed)
     out.print(
         f"\n{passed} of {counted(len(tested.tried), 'judgement')} as the cases say, by {plain(tested.judge)}; "
         f"{counted(tested.asked, 'call')} asked, {tested.known:,} known; {money(tested.dollars)}"
     )
+    placed = sum(each.detail == BY_PLACE for each in tested.tried)
+    if 2 * placed > len(tested.tried):
+        out.print(
+            f"in {placed:,} of them the judge preferred a place to a text: take a stronger judge (--model) before "
+            "you change a word"
+        )
+
+
+def _counts(outcomes: Counter[Outcome]) -> str:
+    """Return e.g. "2 pass, 1 unsure"."""
+    from solon.review.cases import OUTCOMES
+
+    return ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in OUTCOMES if outcomes[outcome])
 
 
 def _where(tested: Tested, each: Tried) -> str:
-    """Return e.g. "rules.yaml:14: brief, case 2, under its own principle: fail, P(better) 0.21"."""
+    """Return e.g. "rules.yaml:14: brief, case 2, by its own words: fail, P(better) 0.21"."""
     file, line = _place(tested, each)
-    told = {"own": "under its own principle", "whole": "under the whole constitution"}[each.scope]
+    told = {"own": "by its own words", "whole": "by the whole constitution"}[each.scope]
     why = [f"P(better) {each.p:.2f}"] if each.p is not None else []
     why += [each.detail] if each.detail else []
     return plain(f"{file}:{line}: {each.principle}, case {each.number}, {told}: {each.outcome}, {'; '.join(why)}")

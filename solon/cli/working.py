@@ -39,17 +39,6 @@ def schema(
 
 
 @app.command()
-def plan(recipe: RecipeFile, limit: Limit = None) -> None:
-    """Say what a run would ask, and what that costs, before it is paid."""
-    import asyncio
-
-    from solon.cli.tables import print_plan
-    from solon.commands import plan_recipe
-
-    print_plan(asyncio.run(plan_recipe(recipe, limit=limit)))
-
-
-@app.command()
 def run(
     recipe: RecipeFile,
     limit: Limit = None,

@@ -2,65 +2,216 @@
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from solon import yamls
 from solon.calls import Message
 from solon.cast import ROLES
-from solon.constitution import Constitution, load
+from solon.complaints import words_of
+from solon.constitution import Resolved, resolve
+from solon.constitution.lint import Advice, lint
+from solon.constitution.pages import ConstitutionPage
 from solon.dataset import read_prompts
 from solon.errors import BadInput, SolonError
 from solon.pipelines.plan import Dice
 from solon.pipelines.recipe import Recipe, find_recipe, read_recipe
-from solon.rows import Prompt
+from solon.review.advice import Meetings, advise
 from solon.workshop import Workshop
 
-__all__ = ["Ability", "check_models", "check_page"]
+__all__ = ["Ability", "Checked", "Page", "Problem", "check_files", "check_models", "check_page"]
 
 
 MOST_PROBLEMS = 20
 
 
+@dataclass(frozen=True)
+class Problem:
+    """A mistake ("error") or a piece of advice, and where it stands; no line is the file as a whole."""
+
+    file: str
+    line: int | None
+    severity: Literal["error", "warning", "note"]
+    rule: str | None
+    text: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.text}" if self.rule is None else f"{place}: {self.severity}: {self.text} [{self.rule}]"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One file that was checked. `summary` is one line about a good one, None where there are mistakes."""
+
+    file: str
+    summary: str | None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found in several files: `problems` by file and line, each once."""
+
+    pages: tuple[Page, ...]
+    problems: tuple[Problem, ...]
+
+    def count(self, severity: str) -> int:
+        """Return how many problems are an "error", a "warning" or a "note"."""
+        return sum(problem.severity == severity for problem in self.problems)
+
+
+def check_files(paths: Iterable[str | Path]) -> Checked:
+    """Return every mistake in recipes and constitutions, and what may be better in them.
+
+    Each path is a recipe, a constitution, or a folder with a recipe.yaml. A recipe's constitution and prompts are
+    checked with it. What cannot be read is a mistake of that file; the others are checked all the same.
+    """
+    pages: list[Page] = []
+    found: dict[tuple[object, ...], Problem] = {}
+    whole: dict[str, str] = {}
+    for path in paths:
+        summary, problems = _checked_page(Path(path))
+        pages.append(Page(str(path), summary))
+        for problem in problems:
+            # two recipes may share a constitution, and a path may be written in several ways
+            file = whole.get(problem.file) or whole.setdefault(problem.file, _whole_path(problem.file))
+            found.setdefault((file, problem.line, problem.rule, problem.text), problem)
+    order = sorted(found.values(), key=lambda each: (each.file, each.line or 0, each.severity, each.rule or ""))
+    return Checked(tuple(pages), tuple(order))
+
+
 def check_page(path: str | Path) -> str:
     """Return one line about a good recipe or constitution; raise BadInput with every mistake of a bad one."""
-    path = find_recipe(path)
-    keys = set(yamls.read(path).tree)
-    if len(keys & set(Constitution.model_fields)) > len(keys & set(Recipe.model_fields)):
-        constitution = load(path)
-        count = len(constitution.principles)
-        return f"{path}: a constitution of {_counted(count, 'principle')}, digest {constitution.digest[:12]}"
-    recipe = read_recipe(path)
-    problems: list[str] = []
-    prompts, dice = 0, None
-    try:
-        dice = Dice(recipe, recipe.constitution_object(path.parent))
-    except BadInput as problem:
-        problems += problem.problems
-    try:
-        for prompts, prompt in enumerate(read_prompts(recipe.prompts, path.parent), start=1):
-            if dice and len(problems) < MOST_PROBLEMS:
-                problems += [f"{recipe.prompts.source}: prompt {prompts}: {line}" for line in _undrawable(dice, prompt)]
-    except BadInput as problem:
-        problems += problem.problems
-    if problems or dice is None:
-        raise BadInput(problems)
-    count = len(dice.constitution.principles)
-    return f"{path}: a {recipe.story.kind} recipe, {_counted(prompts, 'prompt')}, {_counted(count, 'principle')}"
+    summary, problems = _checked_page(Path(path))
+    if summary is None:
+        raise BadInput(str(problem) for problem in problems if problem.severity == "error")
+    return summary
 
 
-def _undrawable(dice: Dice, prompt: Prompt) -> tuple[str, ...]:
-    """Return why the row of this prompt cannot be planned; empty where it can."""
+def _whole_path(file: str) -> str:
     try:
-        dice.throw(prompt)
-    except BadInput as problem:
-        return problem.problems
-    return ()
+        return str(Path(file).resolve())
+    except (OSError, ValueError, RuntimeError):
+        return file  # the name of a dataset, or one that no file could have
+
+
+def _checked_page(path: Path) -> tuple[str | None, list[Problem]]:
+    """Return one line about the page at `path`, None where there are mistakes, and what was found."""
+    try:
+        file = find_recipe(path)
+        page = yamls.read(file)
+    except SolonError as problem:
+        return None, _mistakes(problem, str(path))
+    keys = set(page.tree)
+    if len(keys & set(ConstitutionPage.model_fields)) <= len(keys & set(Recipe.model_fields)):
+        summary, problems = _recipe(file, page)
+    else:
+        resolved, problems = _constitution(file, Path(), str(file), None)
+        summary = _summary(file, resolved) if resolved else None
+    return (None if any(each.severity == "error" for each in problems) else summary), problems
+
+
+def _summary(file: Path, resolved: Resolved) -> str:
+    return f"{file}: a constitution of {_size(resolved)}, digest {resolved.constitution.digest[:12]}"
+
+
+def _constitution(
+    reference: str | Path, base: Path, file: str, line: int | None
+) -> tuple[Resolved | None, list[Problem]]:
+    """Return a constitution and the advice about it, or None and its mistakes; `file` and `line` ask for it."""
+    try:
+        resolved = resolve(reference, base)
+        # nobody could follow advice about a shipped or installed file
+        return resolved, _advice(lint(resolved) if resolved.files else [])
+    except SolonError as problem:
+        return None, _mistakes(problem, file, line, str(base / reference))
+
+
+def _recipe(file: Path, page: yamls.Document) -> tuple[str | None, list[Problem]]:
+    """Return one line about a recipe, None where something keeps it from being read, and what was found."""
+    recipe, problems = None, []
+    try:
+        recipe = read_recipe(file)
+    except SolonError as problem:
+        problems += _mistakes(problem, str(file))
+    reference, line = page.tree.get("constitution"), page.line(("constitution",))
+    if not isinstance(reference, str) or not reference.strip():
+        return None, problems  # told with the page
+    resolved, found = _constitution(reference, file.parent, str(file), line)
+    problems += found
+    if recipe is None:
+        return None, problems
+    dice = None
+    if resolved:
+        try:
+            dice = Dice(recipe, recipe.constitution_object(file.parent))
+        except SolonError as problem:
+            problems += _mistakes(problem, str(file), line)
+    met, found = _met(recipe, file, dice)
+    problems += found
+    if resolved is None or dice is None or any(each.severity == "error" for each in found):
+        return None, problems
+    prompts = _counted(met.prompts, "prompt")
+    return f"{file}: a {recipe.story.kind} recipe, {prompts}, {_size(resolved)}", [
+        *problems, *_advice(advise(recipe, page, resolved, met))
+    ]  # fmt: skip
+
+
+def _met(recipe: Recipe, file: Path, dice: Dice | None) -> tuple[Meetings, list[Problem]]:
+    """Return what the recipe's prompts meet, and what is wrong with them."""
+    spec, met = recipe.prompts, Meetings()
+    problems: list[Problem] = []
+    try:
+        source = str(file.parent / Path(spec.path).expanduser()) if spec.path else spec.source
+    except RuntimeError as error:  # nobody of this name has a home folder here
+        told = f"{spec.source}: {words_of(error)}; write the folder's name"
+        return met, [Problem(str(file), None, "error", None, told)]
+    try:
+        for number, prompt in enumerate(read_prompts(spec, file.parent), start=1):
+            if dice is None or len(problems) >= MOST_PROBLEMS:
+                continue
+            try:
+                met.add(prompt, dice.throw(prompt))
+            except BadInput as problem:
+                # why the row of this prompt cannot be planned
+                problems += [
+                    Problem(source, None, "error", None, f"prompt {number}: {text}") for text in problem.problems
+                ]
+    except SolonError as problem:
+        problems += _mistakes(problem, str(file), None, source)
+    return met, problems
+
+
+def _advice(advice: Iterable[Advice]) -> list[Problem]:
+    return [Problem(**asdict(each)) for each in advice]
+
+
+def _mistakes(problem: SolonError, file: str, line: int | None = None, other: str = "") -> list[Problem]:
+    """Return a problem's lines, each where it says that it stands, else at `file` and `line`."""
+    found = []
+    for text in problem.problems if isinstance(problem, BadInput) else (str(problem),):
+        if placed := _PLACED.match(text):
+            found.append(Problem(placed[1], int(placed[2]), "error", None, text[placed.end() :]))
+            continue
+        named = next((name for name in (file, other) if name and text.startswith(f"{name}: ")), None)
+        told = text[len(named) + 2 :] if named else text
+        found.append(Problem(named or file, None if named else line, "error", None, told))
+    return found
+
+
+def _size(resolved: Resolved) -> str:
+    return _counted(len(resolved.constitution.principles), "principle")
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+_PLACED = re.compile(r"([^\n]+?):([0-9]+): ")
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,28 @@ constitution.wording(principle, "critique")
 
 from __future__ import annotations
 
-from solon.constitution.load import Resolved, load, parse, resolve, shipped, shipped_text
+from solon.constitution.inherit import Resolved, show
+from solon.constitution.load import Reader, installed, load, parse, resolve, shipped, shipped_text
+from solon.constitution.pages import ConstitutionPage
 from solon.constitution.principles import ROLES, Case, Constitution, Exemplar, Kind, Principle, Role, Turn
 
 __all__ = [
     "ROLES",
     "Case",
     "Constitution",
+    "ConstitutionPage",
     "Exemplar",
     "Kind",
     "Principle",
+    "Reader",
     "Resolved",
     "Role",
     "Turn",
+    "installed",
     "load",
     "parse",
     "resolve",
     "shipped",
     "shipped_text",
+    "show",
 ]

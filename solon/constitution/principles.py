@@ -2,7 +2,7 @@
 
 Two digests tell what an edit touched. A principle's is over the words that it puts into calls, so a row that met it
 knows whether it would be asked the same today; the constitution's is over all that decides draws and words. Names,
-reasons, cases and tags decide neither, and are in neither.
+reasons, cases, tags and prompts decide neither, and are in neither.
 
 Three forms fit: the flat list of 2022, sampled by weight; the ranked prose of 2026, with reasons, and with hard
 constraints that are never weighed but stand in every wording; and lists of traits in the first person.
@@ -21,6 +21,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     StringConstraints,
     field_serializer,
     model_validator,
@@ -141,6 +142,8 @@ class Principle(_Noun):
     rationale:  why, for people
     exemplars:  worked examples for few-shot prompts
     cases:      pairs of answers that tell what is meant
+    prompts:    what users might say that brings this principle out, each one text, or turns that end with the user's;
+                for people and for who writes prompts: no row is made of them
     """
 
     id: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_slug)]
@@ -156,6 +159,7 @@ class Principle(_Noun):
     rationale: Words | None = None
     exemplars: tuple[Exemplar, ...] = ()
     cases: tuple[Case, ...] = ()
+    prompts: tuple[Annotated[Turns, PlainSerializer(_plain_turns)], ...] = ()
 
     @model_validator(mode="after")
     def _says_something(self) -> Principle:

@@ -309,6 +309,16 @@ class RowStore:
             found = self._connection.execute(query, (row.index,)).fetchone()
             return decode_outcome(row, found[0]) if found else None
 
+    def outcome_of(self, id: str) -> Pair | SetAside | None:
+        """Return what became of the row of this whole id, None where it is unfinished or not of this plan."""
+        with _storage(self.path):
+            query = (
+                "SELECT rows.idx, rows.content, walks.content FROM rows JOIN walks ON walks.idx = rows.idx "
+                "WHERE rows.id = ?"
+            )
+            found = self._connection.execute(query, (id,)).fetchone()
+            return decode_outcome(decode_row(*found[:2]), found[2]) if found else None
+
     def tally(self) -> dict[str, int]:
         """Return {reason: rows set aside for it}, in the order of `errors.REASONS`."""
         with _storage(self.path):

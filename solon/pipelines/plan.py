@@ -1,7 +1,7 @@
 """The plan: every row with its dice thrown, and a name that holds all that decides the data. It costs nothing.
 
     async with planning(recipe, base, cast) as plan:
-        survey = await take_survey(plan, dry_cast)      # known, certainly new, at most new
+        plan.name, plan.rows        # what a run would walk; `survey` says what that asks
 
 A plan is named by its rows with the wordings that they drew, the story, and the cast's identities, sampling and
 templates. Not in the name: pace, window, prices, how and where the data is written. So a changed judge is another
@@ -15,13 +15,11 @@ import asyncio
 import hashlib
 import os
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from solon.calls import Call, Reply, Usage
 from solon.cast import Cast
 from solon.constitution import Constitution, Role
 from solon.dataset import RowStore, read_prompts
@@ -29,9 +27,9 @@ from solon.digests import canonical
 from solon.errors import StorageError
 from solon.pipelines.recipe import Recipe
 from solon.pipelines.story import Story
-from solon.rows import Asked, Draw, Prompt, Row, SetAside
+from solon.rows import Draw, Prompt
 
-__all__ = ["Dice", "Plan", "StepCount", "Survey", "make_plan", "planning", "take_survey"]
+__all__ = ["Dice", "Plan", "make_plan", "planning"]
 
 ABANDONED_SECONDS = 86_400.0
 """A half-made plan that nobody wrote to for a day was left by a killed process."""
@@ -146,117 +144,3 @@ def _deciding(recipe: Recipe, story: Story, cast: Cast) -> dict[str, object]:
             for player in players
         ],
     }  # fmt: skip
-
-
-@dataclass
-class StepCount:
-    """Calls of one step over all rows: known from memory, certainly new, and at most new.
-
-    most: tokens that one answer of this step may have
-    """
-
-    most: int = 1024
-    known: int = 0
-    certain: int = 0
-    at_most: int = 0
-    known_usage: Usage = Usage()
-    certain_chars: int = 0
-
-
-@dataclass
-class Survey:
-    """What a walk of the plan would ask. What follows a changed answer cannot be known before it is asked.
-
-    rows:     rows of the plan, or of its first `limit`
-    finished: rows among them that a run would not walk again
-    duplicates: prompts that the plan had already
-    roles:    the role of each step
-    """
-
-    rows: int = 0
-    finished: int = 0
-    duplicates: int = 0
-    steps: dict[str, StepCount] = field(default_factory=dict)
-    roles: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def known(self) -> int:
-        return sum(step.known for step in self.steps.values())
-
-    @property
-    def certain(self) -> int:
-        return sum(step.certain for step in self.steps.values())
-
-    @property
-    def at_most(self) -> int:
-        return sum(step.at_most for step in self.steps.values())
-
-
-async def take_survey(
-    plan: Plan, cast: Cast, *, limit: int | None = None, walked: RowStore | None = None, failed: Iterable[str] = ()
-) -> Survey:
-    """Walk every row of the plan's first `limit` from memory alone, and count by step.
-
-    `cast` must stand in front of memory with nothing behind it. A row is walked as far as it is known; the calls at
-    which it stops are certainly new, each key once; the steps after them are new at most, each once and again as
-    often as its player's `again` allows. Of rows that are finished in `walked`, the store of an earlier run, only
-    what is known is counted; rows set aside for one of `failed` are walked again, and are not finished.
-    """
-    steps = plan.story.steps(cast)
-    survey = Survey(roles=dict(steps), steps={step: StepCount(_most(plan, cast, step, role)) for step, role in steps})
-    failed, new = frozenset(failed), set[int]()
-    with RowStore.open(plan.rows, read_only=True) as store:
-        survey.duplicates = store.duplicates
-        for row in store.rows(limit, unfinished=False):
-            before = walked.outcome(row) if walked else None
-            finished = before is not None and not (isinstance(before, SetAside) and before.reason in failed)
-            survey.rows += 1
-            survey.finished += finished
-            await _survey_row(plan, row, cast, survey, new, finished=finished)
-            if survey.rows % TURN == 0:
-                await asyncio.sleep(0)
-    return survey
-
-
-def _most(plan: Plan, cast: Cast, step: str, role: str) -> int:
-    """Return the tokens that one answer of a step may have: a judge that is read by log-probabilities says one."""
-    judge = cast.judge
-    weighed = plan.recipe.judging.source(judge.can, judge.form, judge.name) == "logprobs"
-    if role == "judge" and weighed and not step.endswith(".reason"):
-        return 1
-    return next(player.sampling.max_tokens for player in cast.players() if player.role == role)
-
-
-async def _survey_row(plan: Plan, row: Row, cast: Cast, survey: Survey, new: set[int], *, finished: bool) -> None:
-    """Walk one row from memory and count its calls; `new` holds the new calls of the rows before."""
-    # one entry a question: its reply, or None where memory has none
-    questions: dict[Asked, tuple[Call, Reply | None]] = {}
-
-    def listen(asked: Asked, call: Call, reply: Reply | None) -> None:
-        questions[asked] = (call, reply)
-
-    outcome = await plan.story(row, cast.listening(listen))
-    again = {player.role: player.again for player in cast.players()}
-    reached: Counter[str] = Counter()
-    for asked, (call, reply) in questions.items():
-        count = survey.steps[asked.step]
-        reached[asked.step] += 1
-        if reply is not None:
-            count.known += 1
-            count.known_usage += reply.usage
-        elif not finished:
-            _count_new(count, call, new, again=max(again[asked.role] + 1 - reached[asked.step], 0))
-    if not finished and isinstance(outcome, SetAside) and outcome.reason == "not_known":
-        for step, role in survey.roles.items():
-            survey.steps[step].at_most += 0 if reached[step] else 1 + again[role]
-
-
-def _count_new(count: StepCount, call: Call, new: set[int], *, again: int) -> None:
-    """Count a call that memory does not know; its answer may be empty or cut, and be asked `again` times more."""
-    short_key = int(call.key[3:19], 16)  # 8 bytes a call, so that a large plan fits into memory
-    if short_key in new:
-        return  # two rows put the same question: it is asked once
-    new.add(short_key)
-    count.certain += 1
-    count.certain_chars += sum(len(message.content) for message in call.messages)
-    count.at_most += 1 + again

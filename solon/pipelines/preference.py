@@ -45,6 +45,9 @@ class Preference:
         ]
         return (*answers, *judged)
 
+    def goes_by(self, step: str) -> str | None:
+        return "judge" if step.startswith("judge") else None
+
     def digest(self) -> dict[str, Any]:
         return {
             "kind": "preference",

@@ -23,7 +23,7 @@ from solon import yamls
 from solon.calls import Sampling, options_text
 from solon.cast import ROLES
 from solon.complaints import one_of
-from solon.constitution import Constitution, load
+from solon.constitution import Constitution, ConstitutionPage, load
 from solon.dataset.export import ExportSpec
 from solon.dataset.prompts import PromptsSpec
 from solon.errors import BadInput
@@ -268,7 +268,7 @@ def is_recipe(path: str | Path) -> bool:
     if not file.is_file():
         return False
     keys = set(yamls.read(file).tree)
-    return len(keys & set(Recipe.model_fields)) > len(keys & set(Constitution.model_fields))
+    return len(keys & set(Recipe.model_fields)) > len(keys & set(ConstitutionPage.model_fields))
 
 
 def read_recipe(path: str | Path) -> Recipe:

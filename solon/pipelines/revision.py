@@ -53,6 +53,10 @@ class Revision:
         judge = cast.judge
         return (("respond", "responder"), *rounds, *self.judge.steps("judge", judge.can, judge.form, judge.name))
 
+    def goes_by(self, step: str) -> str | None:
+        craft, _, number = step.partition(".")
+        return {"critique": f"revision.{number}", "revise": f"revision.{number}", "judge": "judge"}.get(craft)
+
     def digest(self) -> dict[str, Any]:
         return {
             "kind": "revision",

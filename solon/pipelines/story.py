@@ -29,6 +29,10 @@ class Story(Protocol):
         """Return every call that one row makes at most, not counting the `again` of its players."""
         ...
 
+    def goes_by(self, step: str) -> str | None:
+        """Return the die (a step of `draws`) whose principle a call of this step speaks, None where it speaks none."""
+        ...
+
     def digest(self) -> dict[str, Any]:
         """Return what of the story decides the data, for the plan's name."""
         ...

@@ -24,8 +24,9 @@ from solon.errors import Aside, BadInput
 from solon.judges import Pairwise, Verdict
 from solon.rows import Vote
 
-__all__ = ["OUTCOMES", "Outcome", "Scope", "Tried", "tally", "try_cases"]
+__all__ = ["BY_PLACE", "OUTCOMES", "Outcome", "Scope", "Tried", "tally", "try_cases"]
 
+BY_PLACE = "the two orders disagree: the judge went by the place"
 Outcome = Literal["pass", "fail", "unsure", "unanswered"]
 Scope = Literal["own", "whole"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -112,16 +113,15 @@ async def _tried(
 
 def _outcome(verdict: Verdict, tie: float) -> tuple[Outcome, float | None, str]:
     """Return the outcome, P(better is better) and why it is no clear one."""
+    sides = {vote.p_first > 0.5 for vote in verdict.votes if vote.p_first is not None and vote.p_first != 0.5}
     try:
         won = verdict.order(True, False, tie=tie)[0]
     except Aside as problem:
         if problem.reason != "tie":
             return "unanswered", None, str(problem)
-        return "unsure", _mean(verdict.votes), f"within {tie:g} of 0.5" if tie else "the votes cancel out"
+        return "unsure", _mean(verdict.votes), BY_PLACE if len(sides) > 1 else f"a tie: within {tie:g} of 0.5"
     p = _mean(verdict.votes)
-    if len({vote.p_first is not None and vote.p_first > 0.5 for vote in verdict.votes}) > 1:
-        return "unsure", p, "the two orders disagree: the judge went by the place"
-    return ("pass" if won else "fail"), p, ""
+    return ("unsure", p, BY_PLACE) if len(sides) > 1 else ("pass" if won else "fail", p, "")
 
 
 def _mean(votes: Sequence[Vote]) -> float:

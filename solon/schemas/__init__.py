@@ -19,13 +19,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from solon.complaints import one_of
-from solon.constitution import Constitution
+from solon.constitution import ConstitutionPage, Principle
+from solon.constitution.pages import Override
 from solon.errors import BadInput
 from solon.pipelines.recipe import Recipe
 
 __all__ = ["PAGES", "keys_told", "schema", "schema_text"]
 
-PAGES: dict[str, type[BaseModel]] = {"constitution": Constitution, "recipe": Recipe}
+PAGES: dict[str, type[BaseModel]] = {"constitution": ConstitutionPage, "recipe": Recipe}
 
 
 def schema_text(page: str) -> str:
@@ -60,6 +61,8 @@ def keys_told(kind: type[BaseModel]) -> tuple[str, dict[str, str]]:
 def _explain(part: dict[str, Any], kind: type[BaseModel]) -> None:
     """Put the docstring's words beside the keys that they explain."""
     words, told = keys_told(kind)
+    if kind is Override:  # its keys are a principle's, and mean the same
+        told = keys_told(Principle)[1]
     part["description"] = words
     for name, about in part.get("properties", {}).items():
         if name in told:
