@@ -139,6 +139,15 @@ async def test_what_is_expected_is_what_is_asked_by_step_and_by_principle(
     assert planned.difference.summary == EDITS[edit]
 
 
+async def test_candidates_and_their_judging_are_expected_exactly(tmp_path: Path) -> None:
+    made = desk(tmp_path / "desk", prompts=60, story={"kind": "preference", "candidates": 3})
+    await run_recipe(made.recipe)
+    for edit in (reword_judge, more_prompts, remove):
+        edit(made)
+        survey = (await plan_recipe(made.recipe)).survey
+        assert survey.certain <= survey.expected == (await run_recipe(made.recipe)).progress.asked > 0
+
+
 async def test_nothing_is_expected_of_a_plan_whose_rows_are_finished(made: Desk) -> None:
     planned = await plan_recipe(made.recipe)
     assert (planned.survey.expected, planned.seconds, planned.expected.dollars) == (0, 0, 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from solon.cli.apps import Limit, RecipeFile, app
-from solon.cli.screen import console, counted, money, plain, table
+from solon.cli.screen import columns, console, counted, money, plain
 
 if TYPE_CHECKING:
     from solon.commands import Planned
@@ -47,7 +47,7 @@ def plan(
 def print_plan(planned: Planned) -> None:
     """Print what a run would ask, by step and by principle, with closing lines that say it all."""
     out, survey = console(), planned.survey
-    steps = table("step", "model", *COUNTS)
+    steps = columns("step", "model", *COUNTS)
     for step, count in survey.steps.items():
         steps.add_row(step, plain(planned.names.get(survey.roles[step], "")), *_counts(count))
     steps.add_row("all", "", *_counts(survey), style="bold")
@@ -76,7 +76,7 @@ def _print_principles(planned: Planned) -> None:
     """Print the principles whose calls are new, most calls first, with what became of each."""
     assert planned.difference is not None
     edited = {edit.id: ", ".join(edit.kinds) for edit in planned.difference.edits}
-    principles, out = table("principle", "edit", *COUNTS), console()
+    principles, out = columns("principle", "edit", *COUNTS), console()
     new = [(id, count) for id, count in planned.survey.principles.items() if count.at_most]
     new.sort(key=lambda one: (-one[1].expected, one[0]))
     for id, count in new[:MOST_PRINCIPLES]:

@@ -8,7 +8,7 @@ The command line and the service both call these; so may you.
 
 from __future__ import annotations
 
-from solon.commands.checks import Ability, check_models, check_page
+from solon.commands.checks import Ability, Checked, Page, Problem, check_files, check_models
 from solon.commands.ledgers import forget_calls, merge_ledgers
 from solon.commands.plans import Planned, plan_recipe
 from solon.commands.rows import Shown, as_case, show_row
@@ -16,12 +16,15 @@ from solon.commands.runs import Done, run_recipe
 
 __all__ = [
     "Ability",
+    "Checked",
     "Done",
+    "Page",
     "Planned",
+    "Problem",
     "Shown",
     "as_case",
+    "check_files",
     "check_models",
-    "check_page",
     "forget_calls",
     "merge_ledgers",
     "plan_recipe",

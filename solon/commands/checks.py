@@ -23,7 +23,7 @@ from solon.pipelines.recipe import Recipe, find_recipe, read_recipe
 from solon.review.advice import Meetings, advise
 from solon.workshop import Workshop
 
-__all__ = ["Ability", "Checked", "Page", "Problem", "check_files", "check_models", "check_page"]
+__all__ = ["Ability", "Checked", "Page", "Problem", "check_files", "check_models"]
 
 
 MOST_PROBLEMS = 20
@@ -82,14 +82,6 @@ def check_files(paths: Iterable[str | Path]) -> Checked:
             found.setdefault((file, problem.line, problem.rule, problem.text), problem)
     order = sorted(found.values(), key=lambda each: (each.file, each.line or 0, each.severity, each.rule or ""))
     return Checked(tuple(pages), tuple(order))
-
-
-def check_page(path: str | Path) -> str:
-    """Return one line about a good recipe or constitution; raise BadInput with every mistake of a bad one."""
-    summary, problems = _checked_page(Path(path))
-    if summary is None:
-        raise BadInput(str(problem) for problem in problems if problem.severity == "error")
-    return summary
 
 
 def _whole_path(file: str) -> str:

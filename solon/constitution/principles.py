@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal, get_args
 
@@ -215,8 +216,8 @@ class Constitution(_Noun):
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Constitution:
-        ids = [principle.id for principle in self.principles]
-        twice = sorted({each for each in ids if ids.count(each) > 1})
+        counts = Counter(principle.id for principle in self.principles)
+        twice = sorted(id for id, count in counts.items() if count > 1)
         if twice:
             raise PydanticCustomError("also_checked", "Ids are given twice: {ids}", {"ids": ", ".join(twice)})
         return self

@@ -122,11 +122,12 @@ def before(run: Path) -> Path:
 
     Raises StorageError where `run` is no run, BadInput where none was walked before it.
     """
-    run = run.resolve()
     this = RunFolder.open(run)
+    # beside `runs/latest` stands `runs/<name>`; a run that is linked from elsewhere has its neighbours at home
+    home = run.parent if run.resolve().parent == run.parent.resolve() else run.resolve().parent
     others = []
-    for facts in sorted(run.parent.glob("*/run.json")):
-        if facts.parent.resolve() != run and not facts.parent.is_symlink():
+    for facts in sorted(home.glob("*/run.json")):
+        if facts.parent.resolve() != run.resolve() and not facts.parent.is_symlink():
             other = RunFolder.open(facts.parent)
             if other.facts["recipe"] == this.facts["recipe"] and _walked(other) < _walked(this):
                 others.append(other)

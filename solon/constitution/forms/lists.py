@@ -24,6 +24,8 @@ __all__ = ["LIST", "fits", "has_marks"]
 
 ITEM = re.compile(r"([ \t]*)(?:[-*+•–]|\(?\d+[.)])[ \t]+(.*)")
 HEADING = re.compile(r"#{1,6}[ \t]+(.*?)[ \t#]*")
+RULE = re.compile(r"=+|-+|```.*|~~~.*")
+"""Lines below a heading or around code, which no list has."""
 LONGEST_LINE = 300
 """Where no line has a mark, a longer one is taken for a paragraph."""
 
@@ -90,7 +92,8 @@ def _write(constitution: Constitution) -> tuple[str, list[Principle]]:
 def fits(text: str) -> bool:
     """Return whether a text is a list and nothing else: items throughout, or short lines."""
     found = _scan(text)
-    if found.left or any(HEADING.fullmatch(each) for each in [*found.above, *(item["text"] for item in found.items)]):
+    lines = [*found.above, *(item["text"] for item in found.items)]
+    if found.left or any(HEADING.fullmatch(each) or RULE.fullmatch(each) for each in lines):
         return False
     return bool(found.items) and (has_marks(text) or all(len(item["text"]) <= LONGEST_LINE for item in found.items))
 

@@ -26,14 +26,14 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from solon.complaints import one_of, short
+from solon.complaints import Loc, one_of, short
 from solon.constitution.forms.files import Draft, Form, Source
 from solon.constitution.principles import Case, Constitution, Exemplar, Principle, Turn
 
 __all__ = ["MARKDOWN"]
 
 MARK = "<!-- solon constitution"
-ODD = re.compile("&(?=#\\d+;)|[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+ODD = re.compile("&(?=#\\d+;)|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 CODED = re.compile(r"&#(\d{1,7});")
 
 ABOVE = {"Source": "source", "Preamble": "preamble"}
@@ -110,9 +110,11 @@ class _Page:
         self.source = source
         self.draft = Draft({"principles": []})
         self.here = self.draft.values
-        self.loc: tuple[Any, ...] = ()
+        self.loc: Loc = ()
+        self.ids: set[str] = set()
         self.slot: str | None = None  # the field, part or turn that the next quotation is
         self.shown: dict[str, Any] | list[dict[str, str]] | None = None  # the example, case or prompt it belongs to
+        self.shown_loc: Loc = ()
 
     def read(self) -> Draft:
         lines = self.source.text.split("\n")
@@ -120,6 +122,8 @@ class _Page:
         while number < len(lines):
             line = lines[number].rstrip() if not lines[number].startswith(">") else lines[number]
             number += 1
+            if line and not line.startswith(("# ", "<!--")) and "name" not in self.draft.values:
+                raise self.source.wrong("no line above this one names the constitution; add `# its name`", number)
             if line.startswith(">"):
                 quotation = [line]
                 while number < len(lines) and lines[number].startswith(">"):
@@ -129,14 +133,20 @@ class _Page:
             elif line and not line.startswith("<!--"):
                 self.line(line, number)
         if "name" not in self.draft.values:
-            raise self.source.wrong("no line names the constitution; add `# its name`", 1)
+            raise self.source.wrong("no line names the constitution; add `# its name`")
         return self.draft
 
     def line(self, line: str, number: int) -> None:
         if line.startswith("# ") and not self.loc and "name" not in self.here:
             self.here["name"], self.slot = _decoded(line[2:]), "description"
         elif line.startswith("## "):
-            self.here, self.slot, self.shown = {"id": _decoded(line[3:]).strip()}, "text", None
+            id = _decoded(line[3:]).strip()
+            if id in self.ids:
+                raise self.source.wrong(
+                    f"id {short(id)!r} is taken already; give every principle an id of its own", number
+                )
+            self.ids.add(id)
+            self.here, self.slot, self.shown = {"id": id}, "text", None
             self.loc = ("principles", len(self.draft.values["principles"]))
             self.draft.values["principles"].append(self.here)
             self.draft.lines[self.loc] = number
@@ -157,7 +167,7 @@ class _Page:
         if (key in ("version", "licence")) != (not self.loc):
             raise self.source.wrong(f"`{key}` has no place here; it belongs {_BELONGS[not self.loc]}", number)
         field = {"tag": "tags", "applies to": "applies_to"}.get(key, key)
-        self.draft.lines[*self.loc, field] = number
+        self.draft.lines.setdefault((*self.loc, field), number)
         if key in ("tag", "applies to"):
             self.here.setdefault(field, []).append(value)
             return
@@ -176,20 +186,22 @@ class _Page:
             shown: Any = [] if label == "Prompt" else {"prompt": []}
             self.here.setdefault(SHOWN[label], []).append(shown)
             self.shown, self.slot = shown, None
-            self.draft.lines[*self.loc, SHOWN[label], len(self.here[SHOWN[label]]) - 1] = number
+            self.shown_loc = (*self.loc, SHOWN[label], len(self.here[SHOWN[label]]) - 1)
+            self.draft.lines[self.shown_loc] = number
 
     def quotation(self, lines: list[str], number: int) -> None:
         text = _decoded("\n".join(line[2:] if line.startswith("> ") else line[1:] for line in lines))
         if self.slot is None:
             raise self.source.wrong("a text that nothing names; put `**Why**` or another label above it", number)
         if self.shown is None:
-            self.draft.lines[*self.loc, self.slot] = number
             self.once(self.slot, text, number)
+            self.draft.lines[*self.loc, self.slot] = number
         elif self.slot in TURNS:
             turns = self.shown if isinstance(self.shown, list) else self.shown["prompt"]
             turns.append({"role": self.slot, "content": text})
         elif isinstance(self.shown, dict):
             self.once(self.slot, text, number, self.shown)
+            self.draft.lines[*self.shown_loc, self.slot] = number
         else:
             raise self.source.wrong(f"unknown part {short(self.slot)!r}; {one_of(self.slot, TURNS)}", number)
         self.slot = None

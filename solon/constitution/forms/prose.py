@@ -268,7 +268,7 @@ def _without_headings(text: str, draft: Draft, source: Source) -> Draft:
 
 
 def _write(constitution: Constitution) -> tuple[str, list[Principle]]:
-    parts = ["# " + MARKUP.sub(r"\\\g<0>", constitution.name)]
+    parts = [_titled(constitution.name)]
     parts += [_framed(constitution.description)] if constitution.description else []
     parts += ["## Preamble", _framed(constitution.preamble)] if constitution.preamble else []
     kept = [each for each in constitution.principles if each.text]
@@ -308,6 +308,12 @@ def _tries(ahead: Sequence[Principle], outline: _Outline) -> Iterator[tuple[int,
     yield -1, ways[-1], outline.copy(), 1
 
 
+def _titled(name: str) -> str:
+    """Return a heading that reads back as `name`, with its signs taken for themselves where they are markup."""
+    plain = _sections(f"# {name}")[1]
+    return f"# {name}" if plain and _plain(plain[0].title) == name else "# " + MARKUP.sub(r"\\\g<0>", name)
+
+
 def _framed(text: str) -> str:
     """Return a text that stands between headings as it is, or as a quotation where it would not."""
     text = Source.of("", "", text).text  # its lines as the file will have them
@@ -334,11 +340,12 @@ def _unescaped(text: str) -> str:
 
 
 def _fits(text: str) -> bool:
-    sections = _sections(text)[1]
-    if not sections or (len(sections) == 1 and sections[0].level == 1):
-        # without headings below a title: paragraphs, which lines of a list may be too
-        return not lists.fits(text) or (not lists.has_marks(text) and "\n\n" in text.strip())
-    return True
+    above, sections = _sections(text)
+    if len(sections) > 1 or (sections and above.strip()):
+        return True
+    # under one heading or none: paragraphs, which lines of a list may be too
+    body = sections[0].body if sections else above
+    return not lists.fits(text) or (not lists.has_marks(text) and "\n\n" in body.strip())
 
 
 _DEFAULTS = {"text": None, "kind": "principle", "weight": 1.0}
