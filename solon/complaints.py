@@ -19,6 +19,8 @@ __all__ = ["Loc", "closest", "complaints", "one_of", "short", "words_of"]
 MOST_MISSPELT = 200
 """A longer word is no misspelling of ours, and comparing it letter by letter would take its time."""
 
+MOST_SAID = 600
+
 Loc = tuple[str | int, ...]
 """Where a value stands: ("principles", 2, "weight"). The whole document is ()."""
 
@@ -146,7 +148,7 @@ def _sentence(error: Mapping[str, Any], found: str) -> str:
     """Return what is wrong with the value itself, to stand behind its name."""
     kind, context = error["type"], error.get("ctx", {})
     if kind in ("value_error", "assertion_error"):
-        return f": {context.get('error', error['msg'])}"
+        return f": {short(str(context.get('error', error['msg'])), MOST_SAID)}"  # it may quote a value of 5 MB
     if kind in _WORDS:
         known = re.findall(r"'([^']*)'", str(context.get("expected", "")))
         given = error["input"]

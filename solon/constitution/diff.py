@@ -188,30 +188,36 @@ def diff(old: Constitution, new: Constitution) -> Difference:
 
 
 def word_diff(old: str, new: str) -> list[Piece]:
-    """Return how `old` becomes `new`, word by word, blanks kept: the longest common subsequence stays.
+    """Return how `old` becomes `new`, word by word, blanks kept: the longest common subsequence of words stays, but
+    for what is slight between two greater changes.
 
     All pieces but the inserted ones make `old` when put together, all but the deleted ones `new`; where words were
     replaced, what is deleted comes first. Where both texts are very long, lines are compared instead of words, and
     at last the whole.
     """
-    # difflib reads a little better and takes minutes over texts that repeat a word, as the answers of models do
+    # difflib takes minutes over texts that repeat a word, as the answers of models do
     a, b = next((a, b) for a, b in _cuts(old, new) if len(a) * len(b) <= MOST_TOKENS)
     pieces: list[Piece] = []
-    out = into = ""
-    blocks = LCSseq.opcodes(a, b)
-    for place, block in enumerate(blocks, 1):
+    out, same, into = "", "", ""  # a change, and what stayed after it
+    for block in LCSseq.opcodes(a, b):
         gone, come = "".join(a[block.src_start : block.src_end]), "".join(b[block.dest_start : block.dest_end])
-        # blanks alone between two changes are no likeness
-        if block.tag == "equal" and not (gone.isspace() and (out or into) and place < len(blocks)):
-            pieces += [*_changed(out, into), ("equal", gone)]
-            out = into = ""
-        else:
-            out, into = out + gone, into + come
-    return pieces + _changed(out, into)
+        if block.tag == "equal":
+            same += gone
+            continue
+        if same and not _slight(same, max(len(out), len(into)), max(len(gone), len(come))):
+            pieces += _pieces(out, into, same)
+            out = same = into = ""
+        out, same, into = out + same + gone, "", into + same + come
+    return pieces + _pieces(out, into, same)
 
 
-def _changed(out: str, into: str) -> list[Piece]:
-    pieces: list[Piece] = [("delete", out), ("insert", into)]
+def _slight(same: str, before: int, after: int) -> bool:
+    """Return whether what stayed is no likeness, but a chance between two changes of so many characters."""
+    return before > 0 and (same.isspace() or 2 * len(same) < min(before, after))
+
+
+def _pieces(out: str, into: str, same: str) -> list[Piece]:
+    pieces: list[Piece] = [("delete", out), ("insert", into), ("equal", same)]
     return [piece for piece in pieces if piece[1]]
 
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from solon import yamls
 from solon.calls import Sampling, options_text
 from solon.cast import ROLES
-from solon.complaints import one_of
+from solon.complaints import one_of, short
 from solon.constitution import Constitution, ConstitutionPage, load
 from solon.dataset.export import ExportSpec
 from solon.dataset.prompts import PromptsSpec
@@ -185,8 +185,8 @@ class Recipe(_Page):
         kind = story.get("kind")
         if kind is None:
             raise ValueError("say which story it is: " + " or ".join(f"`kind: {each}`" for each in STORIES))
-        if kind not in STORIES:
-            raise ValueError(f"no story {kind!r}; {one_of(str(kind), list(STORIES))}")
+        if not isinstance(kind, str) or kind not in STORIES:
+            raise ValueError(f"no story {short(str(kind))!r}; {one_of(str(kind), list(STORIES))}")
         own = STORIES[kind].model_fields
         for other, spec in STORIES.items():
             for key in [key for key in story if key in spec.model_fields and key not in own]:

@@ -87,7 +87,7 @@ class Moved:
 
     def figures(self) -> dict[str, Any]:
         """Return every figure, ready for JSON."""
-        names = ("rows", "unplanned", "newly", "moved", "reworded", "worked", "same")
+        names = ("rows", "unplanned", "why_unplanned", "newly", "moved", "reworded", "worked", "same")
         return {name: getattr(self, name) for name in names} | {
             "steps": [
                 {

@@ -219,7 +219,9 @@ class Ids:
 
 def slug(words: str, most: int = 48) -> str:
     """Return the first words of a text as an id of at most `most` characters; "principle" where none can be read."""
-    plain = unicodedata.normalize("NFKD", words.replace("’", "").replace("'", "")).encode("ascii", "ignore").decode()
+    plain = (
+        unicodedata.normalize("NFKD", words[:1000].replace("’", "").replace("'", "")).encode("ascii", "ignore").decode()
+    )
     parts = re.findall(r"[a-z0-9]+", plain.lower())
     if not parts:
         return "principle"

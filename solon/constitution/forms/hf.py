@@ -26,11 +26,11 @@ def _read(source: Source) -> Draft:
     value = source.json()
     ids, unread = Ids(), Counter(value.entries("an object with 'constitutions'").keys())
     principles: list[dict[str, Any]] = []
-    by_requests: dict[tuple[str, str], dict[str, Any]] = {}
+    places: dict[tuple[str, str], int] = {}
     for entry in value["constitutions"].items("a list of {critic, revision}"):
         requests = entry["critic"].text(), entry["revision"].text()
+        places.setdefault(requests, len(principles))
         principles.append({"id": ids(requests[0]), "critique": requests[0], "revision": requests[1]})
-        by_requests.setdefault(requests, principles[-1])
         unread.update(entry.unread("critic", "revision"))
     draft = Draft({"name": source.stem, "principles": principles})
     order = []
@@ -43,19 +43,17 @@ def _read(source: Source) -> Draft:
             )
             continue
         response, critic, critique, reviser, revision = (words for _, words in said[-5:])
-        if (critic, reviser) not in by_requests:
+        if (critic, reviser) not in places:
             id = ids(critic)
-            holder = {"id": id, "critique": critic, "revision": reviser, "weight": 0.0}
-            by_requests[critic, reviser] = holder
-            principles.append(holder)
+            places[critic, reviser] = len(principles)
+            principles.append({"id": id, "critique": critic, "revision": reviser, "weight": 0.0})
             draft.notes.append(
                 f"{chat.path} uses requests of its own: {id!r} of weight 0 holds them, shown, never drawn"
             )
         prompt = [{"role": role, "content": words} for role, words in said[:-5]]
         shown = {"prompt": prompt, "response": response, "critique": critique, "revision": revision}
-        principle = by_requests[critic, reviser]
-        principle.setdefault("exemplars", []).append(shown)
-        order.append(principles.index(principle))
+        order.append(places[critic, reviser])
+        principles[order[-1]].setdefault("exemplars", []).append(shown)
     if order != sorted(order):
         draft.notes.append("the chats of $.system_chat stand with their principles now, and are shown in their order")
     del unread["constitutions"], unread["system_chat"]

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
-
 from solon.complaints import short
 from solon.constitution.forms.files import Draft, Form, Ids, Source
 from solon.constitution.principles import Constitution, Principle
@@ -23,11 +21,24 @@ from solon.constitution.principles import Constitution, Principle
 __all__ = ["LIST", "fits", "has_marks"]
 
 ITEM = re.compile(r"([ \t]*)(?:[-*+•–]|\(?\d+[.)])[ \t]+(.*)")
-HEADING = re.compile(r"#{1,6}[ \t]+(.*?)[ \t#]*")
+HEADING = re.compile(r"#{1,6}[ \t]+(.*)")
 RULE = re.compile(r"=+|-+|```.*|~~~.*")
 """Lines below a heading or around code, which no list has."""
 LONGEST_LINE = 300
 """Where no line has a mark, a longer one is taken for a paragraph."""
+
+
+@dataclass
+class _Item:
+    """An item, in the pieces that its lines are; each of the reasons is an item below it."""
+
+    line: int
+    words: list[str]
+    reasons: list[list[str]] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words).strip()
 
 
 @dataclass
@@ -36,7 +47,7 @@ class _Lines:
 
     title: str = ""
     above: list[str] = field(default_factory=list)
-    items: list[dict[str, Any]] = field(default_factory=list)
+    items: list[_Item] = field(default_factory=list)
     left: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -45,26 +56,26 @@ def _scan(text: str) -> _Lines:
     found = _Lines()
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if lines and (heading := HEADING.fullmatch(lines[0][1])):
-        found.title = heading[1]
+        found.title = re.sub(r"(?<=[ \t])#+$", "", heading[1].strip()).strip()
         del lines[0]
     marks = [mark for _, line in lines if (mark := ITEM.fullmatch(line))]
     if not marks:
-        found.items = [{"text": line.strip(), "line": number} for number, line in lines]
+        found.items = [_Item(number, [line]) for number, line in lines]
         return found
     indent, last = len(marks[0][1]), 0
     for number, line in lines:
         mark = ITEM.fullmatch(line)
         if mark and mark[2].strip() and len(mark[1]) <= indent:
-            found.items.append({"text": mark[2].strip(), "line": number})
+            found.items.append(_Item(number, [mark[2]]))
         elif not found.items:
             found.above.append(line.strip())
             continue
         elif mark and len(mark[1]) > indent:
-            found.items[-1]["rationale"] = f"{found.items[-1].get('rationale', '')}\n{line.strip()}".strip()
+            found.items[-1].reasons.append([line.strip()])
         elif not mark and (line[:1].isspace() or number == last + 1):
             # a line that goes on with the item above, which may have begun to give reasons
-            key = "rationale" if "rationale" in found.items[-1] else "text"
-            found.items[-1][key] += f" {line.strip()}"
+            item = found.items[-1]
+            (item.reasons[-1] if item.reasons else item.words).append(line.strip())
         else:
             found.left.append((number, line))
             continue
@@ -78,8 +89,9 @@ def _read(source: Source) -> Draft:
     if found.above:
         draft.values["description"] = "\n".join(found.above)
     for number, item in enumerate(found.items):
-        draft.lines["principles", number] = item.pop("line")
-        draft.values["principles"].append({"id": ids(item["text"]), **item})
+        draft.lines["principles", number] = item.line
+        reasons = {"rationale": "\n".join(map(" ".join, item.reasons))} if item.reasons else {}
+        draft.values["principles"].append({"id": ids(item.text), "text": item.text, **reasons})
     draft.notes += [f"line {number} is no item and is left out: {short(line)!r}" for number, line in found.left]
     return draft
 
@@ -92,10 +104,10 @@ def _write(constitution: Constitution) -> tuple[str, list[Principle]]:
 def fits(text: str) -> bool:
     """Return whether a text is a list and nothing else: items throughout, or short lines."""
     found = _scan(text)
-    lines = [*found.above, *(item["text"] for item in found.items)]
+    lines = [*found.above, *(item.text for item in found.items)]
     if found.left or any(HEADING.fullmatch(each) or RULE.fullmatch(each) for each in lines):
         return False
-    return bool(found.items) and (has_marks(text) or all(len(item["text"]) <= LONGEST_LINE for item in found.items))
+    return bool(found.items) and (has_marks(text) or all(len(item.text) <= LONGEST_LINE for item in found.items))
 
 
 def has_marks(text: str) -> bool:

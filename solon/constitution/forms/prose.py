@@ -47,7 +47,7 @@ MARKUP = re.compile(r"[\\`*_\[\]<>&#!]")
 NEVER = re.compile(r"\b(never|not):$")
 CONTENTS = re.compile(r"\s*(?:[-*+]\s+|\d+[.)]\s+)?\[[^\]\n]*\]\(#[^)\n]*\)\s*")
 BLANK = re.compile(r"\A(?:[ \t]*\n)+")
-ANCHOR = re.compile(r"\s*\{#([\w.-]+)[^}]*\}\s*$")
+ANCHOR = re.compile(r"\{#([\w.-]+)[^{}]*\}$")
 
 _BLOCKS = MarkdownIt("commonmark").disable("inline")
 _INLINE = MarkdownIt("commonmark")
@@ -72,17 +72,20 @@ class _Section:
 
     def lists(self) -> Iterator[tuple[str, bool, list[str]]]:
         """Yield every top list: the paragraph above it, whether it is numbered, and its items, markup taken off."""
-        above, items, numbered = "", list[str](), False
-        for number, token in enumerate(self.tokens):
-            if token.level == 0 and token.type == "paragraph_open":
-                above = _plain(self.tokens[number + 1].content)
+        above, items, numbered, fresh = "", list[str](), False, False
+        for token in self.tokens:
+            if token.type == "inline" and token.level == 1:
+                above = _plain(token.content)
+            elif token.type == "inline" and fresh:
+                items.append(_plain(token.content))
+                fresh = False
+            elif token.type == "list_item_open" and token.level == 1:
+                fresh = True
             elif token.level == 0 and token.type.endswith("list_open"):
                 items, numbered = [], token.type == "ordered_list_open"
-            elif token.level == 1 and token.type == "list_item_open" and self.tokens[number + 1].type != "fence":
-                first = next((each for each in self.tokens[number:] if each.type == "inline"), None)
-                items += [_plain(first.content)] if first else []
             elif token.level == 0 and token.type.endswith("list_close"):
                 yield above, numbered, [item for item in items if item]
+                fresh = False
 
 
 def _plain(markup: str) -> str:
@@ -248,7 +251,7 @@ def _is_title(sections: list[_Section]) -> bool:
 
 def _without_headings(text: str, draft: Draft, source: Source) -> Draft:
     """Return a principle for each paragraph; lists and quotations go with the paragraph above them."""
-    ids, lines, principles = Ids(), text.split("\n"), draft.values["principles"]
+    ids, lines, principles, rests = Ids(), text.split("\n"), draft.values["principles"], list[list[str]]()
     for number, token in enumerate(tokens := _BLOCKS.parse(text)):
         if token.level or not token.map or token.nesting < 0:
             continue
@@ -257,11 +260,14 @@ def _without_headings(text: str, draft: Draft, source: Source) -> Draft:
             paragraph = _plain(tokens[number + 1].content)
             words = _excerpt(paragraph)
             principles.append({"id": ids(words), "text": words})
+            rests.append([])
             rest = paragraph[len(words) :].strip()
         else:
             rest = "\n".join(lines[start:end]).rstrip()
-        if rest and principles:
-            principles[-1]["rationale"] = "\n\n".join(filter(None, [principles[-1].get("rationale"), rest]))
+        if rest and rests:
+            rests[-1].append(rest)
+    for principle, told in zip(principles, rests, strict=True):
+        principle |= {"rationale": "\n\n".join(told)} if told else {}
     if not principles:
         raise source.wrong("no heading and no paragraph; a list needs `--form list`")
     return draft
