@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from solon.cli.apps import Latest, constitution_app
-from solon.cli.screen import columns, console, counted, money, plain, progress_bar
+from solon.cli.screen import columns, console, counted, money, plain, print_whole, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,22 +128,22 @@ def _table(out: Console, title: str, heads: Iterable[str], lines: Iterable[Itera
     out.print(f"\n{title}", style="bold")
     shown = columns()
     for place, head in enumerate(heads):
-        shown.add_column(head, justify="right" if place else "left", overflow="fold", no_wrap=not place)
+        shown.add_column(head, justify="right" if place else "left", overflow="fold", no_wrap=True)
     for line in lines:
         shown.add_row(*map(plain, line))
-    out.print(shown, soft_wrap=False)
+    print_whole(out, shown)
 
 
-def _cell(told: Interval, form: Callable[[float], str] = lambda value: f"{100 * value:.0f}") -> str:
-    """Return "52 [38-66] 48": value, interval, n."""
+def _cell(told: Interval, usual: int | None = None) -> str:
+    """Return "52 [38-66]": per cent and its interval, and behind them n where it is not the line's `usual` one."""
     if told.value is None:
         return "-"
-    around = "?" if told.low is None or told.high is None else f"{form(told.low)}-{form(told.high)}"
-    return f"{form(told.value)} [{around}] {told.n:,}"
+    around = "?" if told.low is None or told.high is None else f"{100 * told.low:.0f}-{100 * told.high:.0f}"
+    return f"{100 * told.value:.0f} [{around}]{'' if told.n == usual else f' {told.n:,}'}"
 
 
-def _fine(told: Interval) -> str:
-    return _cell(told, lambda value: f"{value:.3f}")
+def _mean(told: Interval) -> str:
+    return "-" if told.value is None else f"{told.value:.3f}"
 
 
 def _drawn(out: Console, audit: Audit) -> None:
@@ -155,34 +155,28 @@ def _drawn(out: Console, audit: Audit) -> None:
         yield f"{each.draws:,}"
         for step in each.coverage:
             mark = "*" if step.beyond_chance else ""
-            yield "-" if step.expected is None else f"{_cell(step.share)}, {100 * step.expected:.0f}{mark}"
+            told = _cell(step.share, audit.planned)
+            yield "-" if step.expected is None else f"{told}, {100 * step.expected:.0f}{mark}"
 
     _table(
-        out, "drawn: % of the rows where it could be [95 %] n, expected % (* beyond chance)",
+        out, f"drawn by % of the {audit.planned:,} rows [95 %], expected % (* beyond chance)",
         ["principle", "weight", "draws", *steps],
         [line(each) for each in audit.principles if each.kind != "hard_constraint"],
     )  # fmt: skip
 
 
 def _revising(out: Console, audit: Audit) -> None:
-    done = [(each.id, each.revising) for each in audit.principles if each.revising and each.revising.rounds]
     _table(
-        out, "as critic and reviser: value [95 %] n",
-        ("principle", "rounds", "finds nothing %", "unchanged %", "distance"),
-        [
-            (id, f"{told.rounds:,}", _cell(told.nothing), _cell(told.unchanged), _fine(told.distance))
-            for id, told in done
-        ],
-    )  # fmt: skip
-    _table(
-        out, "what became of its revisions: value [95 %] n",
-        ("principle", "stripped %", "trimmed %", "better %", "P(better)", "set aside"),
+        out, "as critic and reviser: % of its rounds [95 %] (n where it is another)",
+        ("principle", "rounds", "finds nothing", "unchanged", "distance", "better", "P(better)", "set aside"),
         [
             (
-                id, _cell(told.stripped), _cell(told.trimmed), _cell(told.better), _fine(told.p_better),
+                each.id, f"{told.rounds:,}", _cell(told.nothing, told.rounds), _cell(told.unchanged, told.rounds),
+                _mean(told.distance), _cell(told.better, told.rounds), _mean(told.p_better),
                 ", ".join(f"{reason} {count:,}" for reason, count in told.aside.items()) or "-",
             )
-            for id, told in done
+            for each in audit.principles
+            if (told := each.revising) and told.rounds
         ],
     )  # fmt: skip
 
@@ -190,17 +184,14 @@ def _revising(out: Console, audit: Audit) -> None:
 def _judging(out: Console, title: str, principles: dict[str, Judging], everyone: Judging) -> None:
     lines = [
         (
-            id, f"{told.decided:,}", _cell(told.of_all) if id != "all" else "-", f"{told.ties:,}",
-            f"{told.silent + told.failed:,}", _fine(told.decisive), _cell(told.same_slot), _cell(told.refusing),
-            _cell(told.longer),
+            id, f"{told.decided:,}", _mean(told.of_all) if id != "all" else "-", f"{told.ties:,}",
+            f"{told.silent + told.failed:,}", _mean(told.decisive), _cell(told.same_slot, told.decided),
+            _cell(told.refusing, told.decided), _cell(told.longer, told.decided),
         )
         for id, told in [*principles.items(), ("all", everyone)]
     ]  # fmt: skip
-    heads = (
-        "principle", "decides", "of all %", "ties", "silent", "|P-0.5|", "same slot %", "refusing wins %",
-        "longer wins %",
-    )  # fmt: skip
-    _table(out, f"{title}: value [95 %] n", heads, lines)
+    heads = ("principle", "decides", "share", "ties", "silent", "|P-0.5|", "same slot", "refusing wins", "longer wins")
+    _table(out, f"{title}: % of its decisions [95 %] (n where it is another)", heads, lines)
 
 
 def _sampled(out: Console, sample: Sample) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from solon.cli.apps import constitution_app
-from solon.cli.screen import console, counted, plain
+from solon.cli.screen import console, counted, plain, styled
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
     from solon.constitution import Principle
     from solon.constitution.diff import Change, Difference, Edit, Piece
     from solon.review.edits import Moved
@@ -99,9 +100,9 @@ def print_edits(difference: Difference, out: Console) -> None:
 
 
 def _block(out: Console, name: str, what: str, lines: Iterable[Text], notes: Iterable[str]) -> None:
-    out.print(Text.assemble((plain(name), "bold"), f": {what}"))
+    out.print(styled((plain(name), "bold"), f": {what}"))
     for line in lines:
-        out.print(Text("    ") + line)
+        out.print(styled("    ") + line)
     for note in notes:
         out.print(f"    ({note})", style="dim")
     out.print()
@@ -124,7 +125,7 @@ def _lines(edit: Edit, out: Console) -> Iterator[Text]:
     if len(shares) == len(_WHERE) and len(set(shares.values())) == 1:
         shares = {"all": shares["judge"]}
     for where, share in shares.items():
-        yield _labelled("share", Text(f"{share} the draws{_WHERE.get(where, '')}"))
+        yield _labelled("share", styled(f"{share} the draws{_WHERE.get(where, '')}"))
 
 
 def _said(principle: Principle | None) -> Iterator[tuple[str, str]]:
@@ -154,13 +155,13 @@ def _notes(edit: Edit, everywhere: str) -> Iterator[str]:
 
 
 def _labelled(name: str, value: Text) -> Text:
-    return Text.assemble((f"{name:<11}", "cyan")) + value
+    return styled((f"{name:<11}", "cyan")) + value
 
 
 def _change(change: Change, out: Console) -> Text:
     if isinstance(change.old or change.new, str) and change.name != "kind":
         return _labelled(change.name, worded(change.words, out))
-    return _labelled(change.name, Text(plain(f"{_value(change.old)} -> {_value(change.new)}")))
+    return _labelled(change.name, styled(plain(f"{_value(change.old)} -> {_value(change.new)}")))
 
 
 def _value(value: Any) -> str:
@@ -177,7 +178,7 @@ def worded(pieces: Iterable[Piece], out: Console) -> Text:
     Long stretches are shortened: unchanged ones to what stands around a change.
     """
     marked = out.color_system is None or out.no_color
-    text = Text()
+    text = styled()
     pieces = list(pieces)
     for place, (op, words) in enumerate(pieces):
         if op == "equal":

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
+    from rich.text import Text
 
-__all__ = ["columns", "console", "counted", "money", "plain", "progress_bar"]
+__all__ = ["columns", "console", "counted", "money", "plain", "print_whole", "progress_bar", "styled"]
 
 
 def console(**given: Any) -> Console:
@@ -37,6 +38,14 @@ def columns(*names: str, **given: Any) -> Table:
     return made
 
 
+def print_whole(out: Console, table: Table) -> None:
+    """Print a table at its own width, wider than the screen where it must be: half a figure is none."""
+    screen = out.width
+    out.width = max(screen, out.measure(table, options=out.options.update(width=1000)).maximum)
+    out.print(table, soft_wrap=False)
+    out.width = screen
+
+
 def progress_bar(out: Console) -> Progress:
     """Return a progress bar that is gone when it is done, and is none where `out` is no terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -45,6 +54,13 @@ def progress_bar(out: Console) -> Progress:
         TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("eta"),
         TimeRemainingColumn(), console=out, transient=True, disable=not out.is_terminal,
     )  # fmt: skip
+
+
+def styled(*parts: str | tuple[str, str] | Text) -> Text:
+    """Return one text of several parts, each plain or (words, style)."""
+    from rich.text import Text
+
+    return Text.assemble(*parts)
 
 
 def plain(text: object) -> str:

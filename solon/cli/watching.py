@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from solon.cli.apps import RecipeFile, app
-from solon.cli.screen import console, counted, money, plain
+from solon.cli.screen import console, counted, money, plain, styled
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from solon.commands import Planned
     from solon.commands.watching import Looked, RowChange, Went
     from solon.rows import Pair, SetAside
@@ -85,7 +85,7 @@ def _print_head(looked: Looked, out: Console) -> None:
 
     from solon.cli.diffing import print_edits
 
-    out.rule(Text(f"{datetime.now():%H:%M:%S}"), align="left", characters="-")
+    out.rule(styled(f"{datetime.now():%H:%M:%S}"), align="left", characters="-")
     if looked.saved:
         out.print(plain(f"saved: {', '.join(str(each) for each in looked.saved)}"))
     if looked.checked:
@@ -134,14 +134,14 @@ def _print_change(change: RowChange, out: Console) -> None:
 
     was, now = change.before, change.after
     prompt = short(change.row.prompt.messages[-1].content)
-    out.print(Text.assemble((f"row {change.row.index}", "bold"), f"  {plain(prompt)}"))
+    out.print(styled((f"row {change.row.index}", "bold"), f"  {plain(prompt)}"))
     out.print(f"    {_side(was)}  ->  {_side(now)}")
     if isinstance(was, Pair) and isinstance(now, Pair):
         # by draft, not by side: where only the label flipped, no word changed
         texts = {was.chosen_draft: was.chosen, was.rejected_draft: was.rejected}
         for name, text in ((now.chosen_draft, now.chosen), (now.rejected_draft, now.rejected)):
             if texts.get(name) != text:
-                out.print(Text(f"    {plain(name):<11} ") + worded(word_diff(texts.get(name, ""), text), out))
+                out.print(styled(f"    {plain(name):<11} ") + worded(word_diff(texts.get(name, ""), text), out))
 
 
 def _side(outcome: Pair | SetAside | None) -> str:
