@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["Loc", "closest", "complaints", "one_of", "short", "words_of"]
+__all__ = ["Loc", "closest", "complaints", "one_of", "short", "visible", "words_of"]
 
 MOST_MISSPELT = 200
 """A longer word is no misspelling of ours, and comparing it letter by letter would take its time."""
@@ -44,6 +44,24 @@ def short(text: str, most: int = 60) -> str:
     """Return `text` on one line, at most `most` characters."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def visible(text: str) -> str:
+    """Return `text` with control characters and signs of direction as signs that can be seen; tab and line end stay.
+
+    A terminal would obey them, and a reader would take one text for another.
+    """
+    return _UNSEEN.sub(_sign, text)
+
+
+def _sign(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)  # the picture of the control character
+    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
+
+
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def words_of(error: BaseException, most: int = 300) -> str:

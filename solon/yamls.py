@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from solon.complaints import Loc, closest, complaints, short
+from solon.complaints import Loc, closest, complaints, short, words_of
 from solon.errors import BadInput
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Model = TypeVar("Model", bound=BaseModel)
 
-__all__ = ["Document", "Loc", "build", "comments", "decode", "dump", "parse", "read"]
+__all__ = ["Document", "Loc", "build", "comments", "decode", "dump", "located", "parse", "read"]
 
 MOST_BYTES = 10_000_000
 MOST_VALUES = 200_000
@@ -316,6 +316,14 @@ def _syntax(error: yaml.YAMLError, text: str, name: str) -> str:
             opened = getattr(error, "context_mark", None)
             return f"{name}:{(opened.line if at_context and opened else number) + 1}: {plain}"
     return f"{name}:{number + 1}: not YAML: {problem}; check this line and the one above"
+
+
+def located(written: str | Path, base: Path) -> Path:
+    """Return the path that is written in a page of the folder `base`. Raises BadInput for an unknown home (~name)."""
+    try:
+        return base / Path(written).expanduser()
+    except RuntimeError as error:
+        raise BadInput(f"{written}: {words_of(error)}; write the folder's name") from None
 
 
 def _neighbour(path: Path) -> str:

@@ -168,7 +168,8 @@ def test_an_unknown_constitution_is_told_at_the_recipes_line(made: Desk) -> None
 def test_a_home_folder_that_nobody_has_is_a_mistake_and_no_traceback(made: Desk) -> None:
     made.write(prompts="~nobody-of-this-name/prompts.txt")
     (problem,) = check_files(["recipe.yaml"]).problems
-    assert (problem.file, problem.severity) == ("recipe.yaml", "error")
+    assert (problem.file, problem.severity) == ("~nobody-of-this-name/prompts.txt", "error")
+    assert "home directory" in problem.text
 
 
 def test_a_page_that_only_extends_is_a_constitution(made: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,7 @@ def test_a_text_that_may_be_either_asks_for_the_form(tmp_path: Path) -> None:
         ("- Be kind.\n", "prose", "no heading and no paragraph; a list needs `--form list`; it looks like `list`"),
         ("```\ncode\n```\n", "prose", "no heading and no paragraph; a list needs `--form list`"),
         ("# Only a heading\n", None, "no heading and no paragraph; a list needs"),
+        ("- a\n" * 20_001, None, "given.txt: more than 20,000 lines; a constitution holds a few pages"),
         ("- a\n" * 2_001, None, "given.txt: 2,001 principles; a constitution has 2,000 at most"),
     ],
 )  # fmt: skip
@@ -341,6 +343,16 @@ def test_export_prints_the_file_byte_for_byte(solon: Solon) -> None:
     told = solon("constitution", "export", "counsel", "--form", "markdown")
     assert told.out == write_form(load("counsel"), "markdown").text
     assert told.err == ""
+
+
+def test_a_terminal_is_shown_no_sequence_that_it_would_obey(
+    tmp_path: Path, solon: Solon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "red.yaml").write_text('name: red\nprinciples: [{id: red, text: "Be \\e[31mred."}]\n')
+    arguments = ("constitution", "export", tmp_path / "red.yaml", "--form", "list")
+    assert solon(*arguments).out == "1. Be \x1b[31mred.\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert solon(*arguments).out == "1. Be \u241b[31mred.\n"
 
 
 def test_neither_command_writes_over_a_file(tmp_path: Path, solon: Solon) -> None:

@@ -6,9 +6,9 @@ sequences (the terminal would obey them) and half characters (no stream can hold
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
+from solon.complaints import visible
 from solon.digests import whole
 
 if TYPE_CHECKING:
@@ -65,17 +65,7 @@ def styled(*parts: str | tuple[str, str] | Text) -> Text:
 
 def plain(text: object) -> str:
     """Return `text` with control characters made visible and half characters replaced."""
-    return _CONTROL.sub(_visible, whole(str(text)))
-
-
-def _visible(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code < 0x20:
-        return chr(0x2400 + code)  # the picture of the control character
-    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+    return visible(whole(str(text)))
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:

@@ -12,7 +12,6 @@ from typing import Literal
 from solon import yamls
 from solon.calls import Message
 from solon.cast import ROLES
-from solon.complaints import words_of
 from solon.constitution import Resolved, resolve
 from solon.constitution.lint import Advice, lint
 from solon.constitution.pages import ConstitutionPage
@@ -157,12 +156,9 @@ def _met(recipe: Recipe, file: Path, dice: Dice | None) -> tuple[Meetings, list[
     """Return what the recipe's prompts meet, and what is wrong with them."""
     spec, met = recipe.prompts, Meetings()
     problems: list[Problem] = []
+    source = spec.source
     try:
-        source = str(file.parent / Path(spec.path).expanduser()) if spec.path else spec.source
-    except RuntimeError as error:  # nobody of this name has a home folder here
-        told = f"{spec.source}: {words_of(error)}; write the folder's name"
-        return met, [Problem(str(file), None, "error", None, told)]
-    try:
+        source = str(yamls.located(spec.path, file.parent)) if spec.path else source
         for number, prompt in enumerate(read_prompts(spec, file.parent), start=1):
             if dice is None or len(problems) >= MOST_PROBLEMS:
                 continue

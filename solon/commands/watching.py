@@ -273,7 +273,7 @@ def _files(path: Path) -> tuple[Path, ...]:
     noted = _Noted()
     with suppress(SolonError):
         resolve(recipe.constitution, path.parent, noted)
-    prompts = [path.parent / Path(recipe.prompts.path).expanduser()] if recipe.prompts.path else []
+    prompts = [yamls.located(recipe.prompts.path, path.parent)] if recipe.prompts.path else []
     return tuple(dict.fromkeys([path, *noted.files, *prompts]))
 
 

@@ -103,10 +103,7 @@ class _File:
         return os.path.abspath(self.path)  # noqa: PTH100, links are not followed: a reader's files may not be on disk
 
     def beside(self, written: str) -> _File:
-        try:
-            return _File(self.path.parent / Path(written).expanduser(), self.reader)
-        except RuntimeError as error:
-            raise BadInput(f"{written}: {words_of(error)}; write the folder's name") from None
+        return _File(yamls.located(written, self.path.parent), self.reader)
 
     def there(self) -> bool:
         try:

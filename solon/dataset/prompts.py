@@ -24,6 +24,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from solon import yamls
 from solon.calls import Message
 from solon.dataset.records import (
     Mistakes,
@@ -38,7 +39,7 @@ from solon.dataset.records import (
 from solon.errors import BadInput
 from solon.rows import Prompt
 
-__all__ = ["LONGEST_PROMPT", "PromptsSpec", "read_prompts"]
+__all__ = ["LONGEST_PROMPT", "PromptsSpec", "read_prompts", "turns_of"]
 
 COLUMNS = ("prompt", "messages", "text", "question", "instruction")
 LONGEST_PROMPT = 1_000_000
@@ -103,7 +104,7 @@ def read_prompts(spec: PromptsSpec, base: Path) -> Iterator[Prompt]:
     """
     mistakes = Mistakes()
     if spec.path is not None:
-        found = file_records(base / Path(spec.path).expanduser(), spec.columns, mistakes)
+        found = file_records(yamls.located(spec.path, base), spec.columns, mistakes)
     else:
         found = hub_records(str(spec.dataset), spec.config, spec.split, base, spec.columns)
     column: str | None = None
@@ -149,14 +150,15 @@ def _prompt(columns: Mapping[str, Any], column: str, tags_column: str | None) ->
     if column not in columns:
         remedy = misspelt(column, columns) or "; add it, or leave the record out"
         raise WrongRecord(f"no {column!r} here; columns there: {listed(columns)}{remedy}")
-    messages = _messages(columns[column], column)
+    messages = turns_of(columns[column], column)
     length = sum(len(message.content) for message in messages)
     if length > LONGEST_PROMPT:
         raise WrongRecord(f"the prompt has {length:,} characters; shorten it to {LONGEST_PROMPT:,} at most")
     return Prompt(messages, _tags(columns.get(tags_column or "tags"), tags_column or "tags"))
 
 
-def _messages(value: Any, column: str) -> tuple[Message, ...]:
+def turns_of(value: Any, column: str) -> tuple[Message, ...]:
+    """Return the turns that a record's value holds, in any form of a prompt. Raises WrongRecord."""
     if isinstance(value, str):
         return _hh_turns(value) if value.startswith("\n\nHuman:") else (_turn("user", value, repr(column)),)
     if not isinstance(value, list):

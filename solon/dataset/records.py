@@ -17,6 +17,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from solon import yamls
 from solon.complaints import closest, words_of
 from solon.errors import BadInput
 
@@ -230,7 +231,7 @@ def hub_records(name: str, config: str | None, split: str | None, base: Path, ch
     import datasets
     import pyarrow as pa
 
-    folder = base / Path(name).expanduser()
+    folder = yamls.located(name, base)
     saved = any((folder / mark).is_file() for mark in ("state.json", "dataset_dict.json"))
     known = (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError, pa.ArrowException)
     try:

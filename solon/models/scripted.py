@@ -34,6 +34,7 @@ from textwrap import shorten
 from types import ModuleType
 from typing import Any, cast
 
+from solon import yamls
 from solon.calls import Call, Can, Form, Reply, Usage
 from solon.errors import BadInput, CallFailed, Halt, SolonError
 from solon.models.spec import ModelSpec
@@ -145,7 +146,7 @@ def _digest(path: Path) -> str:
 
 
 def _found(spec: ModelSpec, path: Path, base: Path | None) -> Path:
-    path = (base or Path()) / path.expanduser()
+    path = yamls.located(path, base or Path())
     if not path.is_file():
         raise BadInput(f"{spec.use}: no file {path}; a relative path starts at the recipe's folder")
     return path

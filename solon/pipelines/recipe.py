@@ -227,11 +227,11 @@ class Recipe(_Page):
 
     def runs_folder(self, base: Path) -> Path:
         """Return where run folders are kept."""
-        return base / Path(self.runs).expanduser()
+        return yamls.located(self.runs, base)
 
     def ledger_path(self, base: Path) -> Path:
         """Return where replies are kept."""
-        return base / Path(self.ledger).expanduser()
+        return yamls.located(self.ledger, base)
 
     def constitution_object(self, base: Path) -> Constitution:
         """Return the constitution, checked for the wordings that the story needs."""

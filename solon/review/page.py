@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from solon.complaints import visible
 from solon.digests import whole
 from solon.review import plots
 from solon.review.compare import SLIGHT
@@ -49,16 +50,7 @@ def _visible(value: Any) -> Any:
     """Return what a template writes; texts with control characters and signs of direction made visible."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return _CONTROL.sub(lambda found: _sign(ord(found[0])), whole(value))
-
-
-def _sign(code: int) -> str:
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+    return visible(whole(value))
 
 
 def _labels(done: Comparison) -> tuple[list[str], list[str]]:

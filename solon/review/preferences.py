@@ -20,9 +20,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from solon import yamls
 from solon.calls import Message
-from solon.dataset.prompts import LONGEST_PROMPT, WrongRecord
-from solon.dataset.prompts import _messages as turns_of
+from solon.dataset.prompts import LONGEST_PROMPT, WrongRecord, turns_of
 from solon.dataset.records import Mistakes, Record, file_records, hub_records, kind, listed, misspelt
 from solon.digests import tagged, uniform
 from solon.errors import Aside, BadInput
@@ -157,7 +157,7 @@ def _why_none(aside: Counter[str], examples: Mapping[str, str]) -> str:
 
 
 def _records(source: str, split: str | None, base: Path, mistakes: Mistakes) -> Iterator[Record]:
-    path = base / Path(source).expanduser()
+    path = yamls.located(source, base)
     if (path / "run.json").is_file():
         return _no_split(_run_records(path), split, path)
     for folder in (path / "dataset", path):

@@ -68,7 +68,7 @@ def constitution_at(reference: str | Path, base: Path | None = None) -> Found:
     base, name = base or Path(), str(reference)
     if isinstance(reference, str) and name in (*shipped(), *installed()):
         return Found(load(name), name)
-    path = base / Path(reference).expanduser()
+    path = yamls.located(reference, base)
     if not _is_there(path):
         split = _REVISION.fullmatch(name)
         return _at_revision(split["rev"], split["path"], base) if split else Found(load(reference, base), name)
@@ -160,7 +160,7 @@ def _of_run(run: RunFolder, name: str) -> Found:
 
 def _at_revision(revision: str, written: str, base: Path) -> Found:
     reader = Revision(revision, base)
-    path = base / Path(written).expanduser()
+    path = yamls.located(written, base)
     document = reader.read(path)
     keys = set(document.tree)
     if len(keys & set(Recipe.model_fields)) > len(keys & set(Constitution.model_fields)):

@@ -22,6 +22,7 @@ from solon.errors import BadInput
 __all__ = ["ID", "Draft", "Form", "Ids", "Source", "Value", "read_source", "slug"]
 
 MOST_BYTES = 1_000_000
+MOST_LINES = 20_000
 MOST_PRINCIPLES = 2_000
 ID = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
@@ -74,7 +75,7 @@ class Source:
 
 
 def read_source(path: str | Path) -> Source:
-    """Return the text file at `path`. Raises BadInput: missing, unreadable, over 1 MB, empty, not a text."""
+    """Return the text file at `path`. Raises BadInput: missing, unreadable, too large, empty, not a text."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -96,6 +97,8 @@ def read_source(path: str | Path) -> Source:
         raise BadInput(f"{path}: holds NUL bytes, so it is no text file; give one in UTF-8")
     if not text.strip():
         raise BadInput(f"{path}: the file is empty")
+    if text.count("\n") > MOST_LINES:
+        raise BadInput(f"{path}: more than {MOST_LINES:,} lines; a constitution holds a few pages")
     return Source.of(str(path), path.stem, text)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+
 from solon.complaints import short
 from solon.constitution.forms.files import Draft, Form, Ids, Source
 from solon.constitution.principles import Constitution, Principle

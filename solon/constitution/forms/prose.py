@@ -33,6 +33,9 @@ __all__ = ["PROSE", "read_prose"]
 SHORT = 240
 """A first paragraph of at most this many characters is a `text` as it stands."""
 
+LONGEST = 20_000
+"""Markup in a longer paragraph is not looked for: brackets that nobody closes take the parser long."""
+
 GROUPS = {
     "Hard constraints": "hard_constraint",
     "Priorities, in order": "priority",
@@ -89,7 +92,9 @@ class _Section:
 
 
 def _plain(markup: str) -> str:
-    """Return one line of text without its markup."""
+    """Return one line of text without its markup; a line that is longer than any paragraph as it stands."""
+    if len(markup) > LONGEST:
+        return " ".join(markup.split())
     children = _INLINE.parseInline(markup)[0].children or []
     texts = (child.content if child.type in ("text", "code_inline", "image") else " " * child.type.endswith("break")
              for child in children)  # fmt: skip
