@@ -31,9 +31,10 @@ def tree() -> str:
     return "```\n" + "\n".join(lines) + "\n```"
 
 
-def _order(file: Path) -> tuple[object, ...]:
-    parts = file.relative_to(ROOT / "solon").parts
-    return (len(parts) > 1, parts[0] if len(parts) > 1 else "", parts[-1] != "__init__.py", parts[-1])
+def _order(file: Path) -> list[tuple[int, str]]:
+    """Return what sorts a folder's own docstring first, then its files, then its folders."""
+    *folders, name = file.relative_to(ROOT / "solon").parts
+    return [*((2, folder) for folder in folders), (0 if name == "__init__.py" else 1, name)]
 
 
 def rendered(text: str) -> str:
