@@ -24,12 +24,11 @@ from solon.constitution.rules import RULES, Advice, heed
 __all__ = ["RULES", "Advice", "lint"]
 
 ALIKE = 0.9
-"""Common telling words, twice, as a share of both wordings' (Dice 1945; the Indel similarity of the sorted words) from
-which they are nearly the same. On the 275 statements of Collective Constitutional AI, where it was chosen, all above
-are doubles, and pairs like "give no advice" and "give no medical advice" stay below."""
+"""The Indel similarity of two wordings' sorted telling words (common words, twice, as a share of both wordings'; Dice
+1945) from which they are nearly the same. On the 275 statements of Collective Constitutional AI, where it was chosen,
+all above are doubles, and pairs like "give no advice" and "give no medical advice" stay below."""
 MOST_COMPARED = 2000
 """Near-duplicates are sought among so many principles, equal ones among all."""
-BLOCK = 256
 FEW = 10
 LEAST_SHARE = 0.001
 
@@ -91,31 +90,25 @@ def _equal(principles: Sequence[Principle]) -> Iterator[tuple[int, int, str]]:
 def _alike(principles: Sequence[Principle]) -> Iterator[tuple[int, int, str]]:
     """Yield (later, earlier, field) where the texts, or without texts all wordings that both have, are nearly equal."""
     import numpy as np
-    from scipy.sparse import csr_array
+    from rapidfuzz.distance import Indel
+    from rapidfuzz.process import cdist
 
-    count = min(len(principles), MOST_COMPARED)
+    compared = principles[:MOST_COMPARED]
     fields = ("text", "critique", "preference", "revision")
-    sizes, words = {}, {}
+    said = {field: [telling(getattr(each, field)) for each in compared] for field in fields}
+    there = {field: np.array([bool(words) for words in said[field]]) for field in fields}
+    both = {field: np.logical_and.outer(there[field], there[field]) for field in fields}
+    double = np.tri(len(compared), k=-1, dtype=bool) & (both["text"] | both["critique"] | both["preference"])
     for field in fields:
-        said = [telling(getattr(each, field)) for each in principles[:count]]
-        columns: dict[str, int] = {}
-        held = [columns.setdefault(word, len(columns)) for each in said for word in each]
-        sizes[field] = np.array([len(each) for each in said])
-        ends = np.concatenate([[0], np.cumsum(sizes[field])])
-        words[field] = csr_array((np.ones(len(held), dtype=np.int32), held, ends), shape=(count, len(columns) or 1))
-    for start in range(0, count, BLOCK):
-        stop = min(start + BLOCK, count)
-        both = {each: np.logical_and.outer(sizes[each][start:stop] > 0, sizes[each][:stop] > 0) for each in fields}
-        double = np.tri(stop - start, stop, start - 1, dtype=bool)  # each with those before it
-        double &= both["text"] | both["critique"] | both["preference"]
-        for field in fields:
-            asked = both[field] if field == "text" else both[field] & ~both["text"]
-            if (double & asked).any():
-                common = (words[field][start:stop] @ words[field][:stop].T).toarray()
-                double &= ~asked | (2 * common >= ALIKE * np.add.outer(sizes[field][start:stop], sizes[field][:stop]))
-        for row in np.flatnonzero(double.any(axis=1)).tolist():
-            earlier = int(double[row].argmax())
-            yield start + row, earlier, next(field for field in fields if both[field][row, earlier])
+        asked = both[field] if field == "text" else both[field] & ~both["text"]
+        if (double & asked).any():
+            near = cdist(
+                said[field], said[field], scorer=Indel.normalized_similarity, score_cutoff=ALIKE, dtype=np.float32
+            )
+            double &= ~asked | (near > 0)
+    for later in np.flatnonzero(double.any(axis=1)).tolist():
+        earlier = int(double[later].argmax())
+        yield later, earlier, next(field for field in fields if both[field][later, earlier])
 
 
 def _cases(resolved: Resolved) -> Iterator[Found]:
