@@ -78,6 +78,8 @@ def read(path: str | Path) -> Document:
     """Return the YAML file at `path`. Raises BadInput: missing, unreadable, over 10 MB, not UTF-8, not YAML."""
     path = Path(path)
     try:
+        if path.is_fifo():  # opening one may never end, and a page is read more than once
+            raise BadInput(f"{path}: is a pipe; save what it brings as a file")
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
@@ -351,9 +353,10 @@ _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+_BREAK = re.compile("\r\n|[\r\n]")
 _TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
-_UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# U+0085, U+2028 and U+2029 end a line for YAML 1.1 and for no editor: every line after one would be told wrongly
+_UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SYNTAX = (
     # what the parser says (context: problem); whether the line of the context is meant; what we say
     ("mapping values are not allowed", False,

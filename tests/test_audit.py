@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from run_kit import Desk, Solon, desk, finished, started
 
 from solon.commands import run_recipe
 from solon.commands.auditing import Quote, audit_run
-from solon.constitution import Constitution, load
+from solon.constitution import Constitution, load, parse
 from solon.errors import BadInput, StorageError
 from solon.pipelines.recipe import PreferenceSpec, RevisionSpec
 from solon.pipelines.run import RunFolder
@@ -351,7 +352,8 @@ def test_a_preference_run_has_no_revising_and_compares_what_it_paired(tmp_path: 
         MODEL.replace('return f"An answer of {die} words or so."', 'return "word " * (1 + die % 9)')
     )
     told = sampled(ran(made), 6)
-    assert (told.rounds, {each.revising for each in told.principles}) == (0, {None})
+    assert (told.rounds, told.candidates, {each.revising for each in told.principles}) == (0, 3, {None})
+    assert any(note.startswith("rows have 3 candidates: only the verdict on") for note in worth_a_look(told).notes)
     rows = outcomes(made)
     assert told.everyone.decided == sum(isinstance(each, Pair) for each in rows)
     assert told.everyone.ties == sum(isinstance(each, SetAside) and each.reason == "tie" for each in rows)
@@ -399,6 +401,49 @@ def test_contradictions_are_found_with_their_worst_examples(own: Desk) -> None:
         assert (example.p_one > 0.5) == (len(example.first.split()) < len(example.second.split()))
         assert example.p_one + example.p_other == pytest.approx(1)
     assert "contradict each other" in remarks(told, "contradiction")[0].text
+
+
+def luck(duels: tuple[Duel, ...], ids: list[str], die: Any, alike: float = 0.0) -> list[Ballot]:
+    """Return ballots of a judge that tosses a coin; with `alike` it goes by one coin a pair for so many of them."""
+    cast = []
+    for duel in duels:
+        shared = die.random()
+        for id in ids:
+            p = 0.8 if (shared if die.random() < alike else die.random()) < 0.5 else 0.2
+            cast.append(Ballot(duel, id, tuple(Vote(order, p, "logprobs", 1.0, "", "") for order in ("ab", "ba"))))
+    return cast
+
+
+def test_luck_among_many_pairs_of_principles_is_no_contradiction(whole: Desk) -> None:
+    """Of 120 pairs of principles, some three have an interval below a half by luck alone."""
+    duels, _ = sample(RunFolder.open(whole.latest), RevisionSpec(kind="revision"), 40)
+    ids = [f"p{number}" for number in range(16)]
+    many = parse("name: many\nprinciples:\n" + "".join(f"  - {{id: {id}, text: Do {id}.}}\n" for id in ids))
+    low, found, apart = 0, 0, 0
+    for seed in range(10):
+        cast = luck(duels, ids, Random(seed))
+        told = read(cast, duels, many, seed=0)
+        low += sum((each.equal.high or 1) < 0.5 for each in told.agreements)
+        found += len(told.contradictions)
+        sides = {ballot.duel.row.id: ballot.votes for ballot in cast if ballot.principle == "p0"}
+        turned = [
+            replace(one, votes=tuple(replace(vote, p_first=1 - (vote.p_first or 0)) for vote in sides[one.duel.row.id]))
+            if one.principle == "p1" else one
+            for one in cast
+        ]  # fmt: skip
+        worst = read(turned, duels, many, seed=0).contradictions[0].agreement
+        apart += {worst.one, worst.other} == {"p0", "p1"}
+    assert low > 10 >= 10 * found and apart == 10
+
+
+def test_a_judge_that_goes_by_no_principle_is_told_once_and_not_pair_by_pair(whole: Desk) -> None:
+    duels, there = sample(RunFolder.open(whole.latest), RevisionSpec(kind="revision"), 40)
+    ids = ["brief", "careful", "thorough", "cautious"]
+    told = read(luck(duels, ids, Random(1), alike=1.0), duels, load(whole.constitution), seed=0, there=there)
+    assert len(told.redundant) == 6
+    found = remarks(replace(audit(whole.latest), sample=told), "redundant")
+    assert [each.principle for each in found] == [""]
+    assert "6 of 6 pairs of principles decide alike nearly always" in found[0].text
 
 
 def test_two_principles_that_always_agree_are_redundant(own: Desk) -> None:
@@ -678,9 +723,20 @@ def test_the_command_prints_a_line_a_principle_and_what_is_worth_a_look(own: Des
     for words in (
         "as critic and reviser", "as the judge's principle", "on 20 sampled pairs", "labels without it",
         "brief against careful", "asleep was never drawn: its weight is 0", "careful finds nothing to change",
-        "careful and thorough nearly always agree",
+        "careful and thorough nearly always agree", "are means; their intervals are in --format json",
+        "both decide (", "of 20 sampled pairs; most on these",
     ):  # fmt: skip
         assert words in told.out, words
+
+
+def test_prompts_on_which_all_principles_agree_are_not_listed_as_ambiguous(tmp_path: Path, solon: Solon) -> None:
+    alike = PRINCIPLES.replace("Choose the SHORT one.", "LONG it is.").replace(
+        "the one that may REFUSE", "the LONG one"
+    )
+    told = solon("constitution", "audit", ran(a_desk(tmp_path, principles=alike)).latest, "--sample", 10)
+    assert told.code == 0
+    assert "principles disagree on 0 of 10 sampled pairs" in told.out
+    assert "against the majority" not in told.out
 
 
 def test_json_holds_everything(own: Desk, solon: Solon) -> None:

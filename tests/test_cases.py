@@ -199,6 +199,16 @@ def silent(call):
     return ""
 
 
+async def halted(call):
+    from solon.errors import Halt
+    raise Halt("the key is wrong")
+
+
+async def refusing(call):
+    from solon.errors import Aside
+    raise Aside("refused", "no\\n  way")
+
+
 def note(call):
     with (HERE / "asked.txt").open("a") as file:
         file.write(call.key + "\\n")
@@ -281,6 +291,26 @@ def test_the_junit_file_has_a_suite_a_principle_and_a_line_a_case(place: Desk, s
     assert [len(each.findall("failure")) for each in cases] == [0, 0, 1, 1]
     solon("constitution", "test", "recipe.yaml", "--model", "scripted:model.py:placed", "--junit", "junit.xml")
     assert len(Xml.parse("junit.xml").getroot().findall("testsuite/testcase/skipped")) == 4
+
+
+def test_a_junit_file_that_cannot_be_written_is_told_before_anybody_is_asked(place: Desk, solon: Solon) -> None:
+    (place.path / "out").mkdir()
+    told = solon("constitution", "test", "recipe.yaml", "--junit", "out")
+    assert (told.code, place.asked()) == (4, [])
+
+
+def test_a_test_that_stops_leaves_no_results_of_before(place: Desk, solon: Solon) -> None:
+    (place.path / "junit.xml").write_text("<testsuites/>")
+    assert (
+        solon("constitution", "test", "recipe.yaml", "--model", "scripted:model.py:halted", "--junit", "junit.xml").code
+        == 3
+    )
+    assert (place.path / "junit.xml").read_text() == ""
+
+
+def test_a_provider_that_speaks_in_many_lines_is_told_in_one(place: Desk, solon: Solon) -> None:
+    told = solon("constitution", "test", "recipe.yaml", "--model", "scripted:model.py:refusing", "--principle", "brief")
+    assert told.out.count("unanswered, the judge declined to compare: no way") == 2
 
 
 def test_a_row_of_a_run_becomes_a_case_that_can_be_pasted_and_tested(place: Desk, solon: Solon) -> None:

@@ -106,6 +106,12 @@ def test_a_principle_without_words_for_the_story_is_named_as_such(made: Desk) ->
     assert (problem.rule, "careful (it has no words for this story)" in problem.text) == ("not-drawn", True)
 
 
+def test_one_prompt_is_spoken_of_as_one(made: Desk) -> None:
+    (made.path / "prompts.txt").write_text("Hello.\n")
+    (problem,) = check_files(["recipe.yaml"]).problems
+    assert " of 4 principles are not drawn for the one prompt: " in problem.text
+
+
 def test_advice_on_a_recipe_is_there_for_callers(made: Desk) -> None:
     recipe, met = read_recipe("recipe.yaml"), Meetings()
     resolved = resolve(recipe.constitution, made.path)

@@ -10,8 +10,10 @@ from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from run_kit import Solon, desk
+from scipy.stats import t
 
 from solon import yamls
 from solon.calls import Message
@@ -146,7 +148,7 @@ def test_a_run_compared_with_itself_shows_no_difference(walked: tuple[Path, Path
     assert done.views[0].flips.value == 0
     assert all(each.change.value == 0 and not each.beyond for each in done.views[0].effects)
     assert len(done.views) == 1
-    assert done.views[0].looked_at == sum(group.flips.n > 0 for group in done.views[0].groups)
+    assert (done.views[0].looked_at, done.views[0].marked) == (0, 0)
 
 
 def test_the_same_runs_make_the_same_comparison(walked: tuple[Path, Path]) -> None:
@@ -262,7 +264,7 @@ def test_another_wording_or_another_principle_touches_a_row(tmp_path: Path) -> N
         (Made("1", 0.1), "the same call was answered otherwise: another ledger, or asked anew"),
         (Made("1", 0.9, first="Else."), "the same call was answered otherwise: another ledger, or asked anew"),
         (Made("1", 0.9, reason="tie"), "the same answers were read otherwise: judging or story differ"),
-        (Made("1", 0.9, key="l"), "another call at respond: model, sampling, template or examples differ"),
+        (Made("1", 0.9, key="l"), "another call at respond: model, sampling, judging, template or examples differ"),
         (Made("1", reason="no_answer"), "a call failed in one of the runs"),
     ],
 )
@@ -377,6 +379,29 @@ def test_a_group_whose_share_of_flips_stands_out_is_marked(tmp_path: Path) -> No
     b = [replace(row, p=0.1) if "law" in row.tags else row for row in a]
     odd = {group.name for group in compared(tmp_path, a, b).views[0].groups if group.odd}
     assert odd == {"law", "health"}
+
+
+def test_only_intervals_that_could_be_marked_count_as_looked_at(tmp_path: Path) -> None:
+    """Else what chance alone would mark looks larger than it is, and real effects drown in it."""
+    a = [Made(f"{number}", 0.9, tags=("few" if number < LEAST - 1 else "many",)) for number in range(2 * LEAST)]
+    b = [replace(row, p=0.1 if row.prompt == "15" else 0.9 - int(row.prompt) / 1000) for row in a]
+    view = compared(tmp_path, a, b).views[0]
+    large = [group for group in view.groups if group.rows >= LEAST]
+    assert {group.name for group in view.groups} - {group.name for group in large} == {"few"}
+    moved = [one for part in (view, *large) for one in part.effects if not one.change.low == one.change.high == 0]
+    assert view.looked_at == len(moved) + len(large)
+    assert view.marked == sum(one.beyond for one in moved) + sum(group.odd for group in large) > 0
+
+
+def test_intervals_of_few_prompts_are_as_wide_as_students() -> None:
+    """Plain percentiles of a bootstrap over ten values are a sixth narrower, and cover in 91 % only."""
+    draws = np.random.default_rng(7).normal(size=(40, 10))
+    told = [clustered(enumerate(draw.tolist())) for draw in draws]
+    wide = np.mean([(each.high or 0.0) - (each.low or 0.0) for each in told])
+    students = np.mean(2 * t.ppf(0.975, 9) * draws.std(axis=1, ddof=1) / math.sqrt(10))
+    assert wide == pytest.approx(students, rel=0.05)
+    two = clustered([("one", 0.0), ("other", 1.0)])
+    assert (two.value, two.low, two.high) == (0.5, 0.0, 1.0)
 
 
 def test_a_thousand_tags_make_no_thousand_groups(tmp_path: Path) -> None:
@@ -517,6 +542,7 @@ def test_the_summary_says_what_moved_on_one_screen(
     done = compare(*walked)
     assert f"flipped among touched rows: {done.views[1].flips.value:.1%}" in told.out
     assert f"row {done.telling[0].index}" in told.out
+    assert f"touched rows, groups and all: {done.views[1].marked} of {done.views[1].looked_at} interval" in told.out
     assert told.out.count("\n") <= 40
 
 
@@ -564,6 +590,16 @@ def test_the_summary_prints_what_models_say_without_obeying_it(
     assert told.code == 0
     assert "[red]wipe" in told.out
     assert not {"\x1b", "\u202e", "\ud800"} & set(told.out)
+
+
+def test_the_summary_names_the_reasons_of_rows_set_aside_and_says_where_no_interval_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [Made("1", 0.9), Made("2", reason="tie"), Made("3", reason="judge_silent"), Made("4", reason="tie")]
+    told = Solon(monkeypatch, capsys)("compare", run_of(tmp_path / "a", rows), run_of(tmp_path / "b", rows))
+    assert told.out.count("3 set aside (") == 2
+    assert "tie 2" in told.out and "judge_silent 1" in told.out
+    assert f"no interval over at least {LEAST} rows moved" in told.out
 
 
 def test_bad_input_is_one_clear_line(

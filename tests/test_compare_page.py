@@ -129,7 +129,7 @@ def test_the_page_tells_the_figures(done: Comparison, html: str) -> None:
     view = done.views[1]
     assert view.flips.value is not None and view.flips.low is not None and view.flips.high is not None
     assert f"{view.flips.value:.1%} [{view.flips.low:.1%}, {view.flips.high:.1%}] of {view.flips.n}" in text
-    assert f"Intervals looked at, over touched rows: {view.looked_at}." in text
+    assert f"looked at, among touched rows: {view.looked_at}; marked: {view.marked}. Had the edit no" in text
     assert "unfinished in one of them, and not compared: 1." in text
     assert "The runs differ beside their constitutions." in text
     assert "no other principle: 16; of these, equal to the last byte (texts, votes and calls): 15." in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -127,6 +128,19 @@ def test_what_is_extended_is_read_at_the_same_revision(made: Desk) -> None:
     assert brief("HEAD:rules/house.yaml") == "Be brief."
 
 
+def test_a_bare_repository_is_read_from_its_top(committed: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = committed.path / "bare.git"
+    git(committed.path, "clone", "-q", "--bare", ".", str(bare))
+    monkeypatch.chdir(bare)
+    assert brief("HEAD~1:constitution.yaml") == "Be brief."
+    assert brief("main:recipe.yaml") == "Be very brief."
+
+
+def test_show_takes_a_revision_too(committed: Desk, solon: Solon) -> None:
+    told = solon("constitution", "show", "HEAD~1:constitution.yaml")
+    assert re.search(r"text: Be brief\. +# HEAD~1:constitution\.yaml:\d", told.out)
+
+
 def test_a_file_whose_name_looks_like_a_revision_wins(committed: Desk) -> None:
     odd = committed.path / "HEAD:constitution.yaml"
     odd.write_text(CONSTITUTION.replace("Be brief.", "Be odd."))
@@ -186,13 +200,24 @@ def test_a_run_leads_to_what_its_recipe_names_now(walked: Desk, monkeypatch: pyt
     assert now.constitution.principle("brief").text == "Be other."
     assert now.name == f"other.yaml of {walked.recipe}"
     walked.recipe.unlink()
-    with pytest.raises(BadInput, match="recipe that it was made from is not there any more"):
+    with pytest.raises(BadInput, match=rf"made from, {walked.recipe}, is not there any more"):
         constitution_now(constitution_at("latest"))
 
 
 def test_a_damaged_run_folder_is_told(walked: Desk) -> None:
     (walked.latest / "run.json").write_text("{")
     with pytest.raises(StorageError, match=r"no readable run\.json"):
+        constitution_at("runs/latest")
+
+
+@pytest.mark.parametrize("name", ["constitution.yaml", "recipe.yaml"])
+@pytest.mark.parametrize("words", ["name: [", None])
+def test_a_run_whose_own_copies_cannot_be_read_is_no_bad_input(walked: Desk, name: str, words: str | None) -> None:
+    if words is None:
+        (walked.latest / name).unlink()
+    else:
+        (walked.latest / name).write_text(words)
+    with pytest.raises(StorageError, match=rf"{name}.*; this is the run's own copy: run its recipe again"):
         constitution_at("runs/latest")
 
 

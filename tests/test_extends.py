@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -399,10 +401,10 @@ def test_show_takes_a_recipe_and_a_run_folder_too(write: Write) -> None:
     assert parse(shown("deep/recipe.yaml", "--plain")) == load("base.yaml")
     assert parse(shown("deep", "--plain")) == load("base.yaml")
     Path("runs/x").mkdir(parents=True)
-    Path("runs/x/run.json").write_text("{}")
+    Path("runs/x/run.json").write_text(json.dumps({"recipe": "x", "plan": "p", "cast": {}, "ledger": "."}))
     Path("runs/x/constitution.yaml").write_text(BASE.replace("Base", "Kept"))
+    shutil.copy("deep/recipe.yaml", "runs/x/recipe.yaml")
     assert "name: Kept " in shown("runs/x")
-    Path("runs/x/recipe.yaml").write_text("constitution: ../base.yaml\n")
     assert "runs/x/constitution.yaml:1" in shown("runs/x/constitution.yaml") == shown("runs/x/recipe.yaml")
 
 

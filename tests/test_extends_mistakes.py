@@ -38,8 +38,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
          "nothing"),
         ("extends: 3\n", "2: 'extends': expected a text or a mapping (`key: value` lines) or a list, found the "
          'number 3; put it in quotes: "3"'),
-        ("extends: ''\n", "2: extends '': .: is a folder; name the YAML file in it"),
-        ("extends: [base.yaml, {use: ' '}]\n", "2: extends '': .: is a folder; name the YAML file in it"),
+        ("extends: ''\n", "2: extends '': '' is no name and no path; write it in one line of letters and usual signs"),
+        ("extends: [base.yaml, {use: ' '}]\n",
+         "2: extends '': '' is no name and no path; write it in one line of letters and usual signs"),
+        ("extends: base\n", "2: extends 'base': no constitution 'base' is shipped; did you mean 'base.yaml'?"),
         ("extends: []\n", "2: no principle is left; extend a constitution, take fewer out, or add "
          "`principles: ...`"),
         ("extends: {use: base.yaml, without: [harmless, honest, never-dose]}\n", "2: no principle is left; "
@@ -94,6 +96,15 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_line_and_remedy(write: Write, text: str, told: str) -> None:
     assert problems(text) == [f"mine.yaml:{told}"]
+
+
+def test_a_recipe_in_place_of_a_constitution_is_one_mistake(write: Write) -> None:
+    Path("recipe.yaml").write_text("constitution: base.yaml\nprompts: p\nmodel: smollm2\nstory: revision\n")
+    told = "recipe.yaml: is a recipe, no constitution; name the one that it names, 'base.yaml'"
+    assert problems("extends: recipe.yaml\n") == [f"mine.yaml:2: extends 'recipe.yaml': {told}"]
+    with pytest.raises(BadInput) as caught:
+        load("recipe.yaml")
+    assert caught.value.problems == (told,)
 
 
 def test_the_name_is_never_inherited(write: Write) -> None:

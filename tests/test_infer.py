@@ -20,8 +20,9 @@ from solon.judges import Pairwise
 from solon.review.combine import choose, fit
 from solon.review.infer import infer, survey
 from solon.review.inferred import COMBINED, DRAWN, WHOLE, Inferred, InferSpec, report
-from solon.review.preferences import Preferences
+from solon.review.preferences import Preference, Preferences
 from solon.review.proposals import Proposal, cluster, read_rules
+from solon.review.reconstruct import LEAST, measure, verdict
 from solon.rows import Prompt
 
 
@@ -345,3 +346,20 @@ async def test_rules_that_a_model_writes_can_hold_anything(tmp_path: Path) -> No
     file.write_text(done.constitution.to_yaml(), encoding="utf-8")
     assert load(file) == done.constitution
     assert json.loads(report(done))["principles"] == [each.id for each in done.constitution.principles]
+
+
+def test_a_handful_of_prompts_shows_nothing_however_right_it_is() -> None:
+    """A coin is right in all of five prompts more often than one time in forty, and no baseline may speak of them."""
+
+    def told(count: int) -> tuple[bool, str]:
+        pairs = [
+            Preference(f"line {number}", Prompt((Message("user", f"{number}?"),)), f"{number} yes", f"{number} nay")
+            for number in range(count)
+        ]
+        right = [1.0 if pair.first_wins else -1.0 for pair in pairs]
+        return verdict(measure(pairs, {"ours": right}), "ours")
+
+    assert told(LEAST)[0]
+    explains, said = told(LEAST - 1)
+    assert not explains
+    assert said.startswith(f"Fewer than {LEAST} held-out prompts cannot tell")

@@ -59,6 +59,7 @@ def test_the_constitution_loads_tests_itself_and_comes_from_memory_the_second_ti
     second = solon(*INFER, "--to", "two.yaml", "--report", "two.json")
     assert second.code == 0 and asked_in(tmp_path) == calls
     assert "nothing new to ask" in second.err and "0 calls asked" in second.out
+    assert "these pairs chose what is kept, so its figures flatter" in second.out
     assert (tmp_path / "one.yaml").read_bytes() == (tmp_path / "two.yaml").read_bytes()
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
     numbers = json.loads((tmp_path / "one.json").read_text())

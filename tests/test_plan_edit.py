@@ -430,7 +430,7 @@ async def test_a_run_that_is_named_and_is_none_is_one_clear_line(made: Desk) -> 
         await plan_recipe(made.recipe, against=made.path / "nowhere")
     shutil.copytree(made.latest, made.path / "broken")
     (made.path / "broken" / "constitution.yaml").unlink()
-    with pytest.raises(StorageError, match=r"broken.constitution.yaml: cannot be read"):
+    with pytest.raises(StorageError, match=r"broken.constitution.yaml: no such file; .* run its recipe again"):
         await plan_recipe(made.recipe, against=made.path / "broken")
 
 
@@ -447,6 +447,13 @@ def test_earlier_runs_that_cannot_be_read_are_told_and_do_not_stop_a_plan(made: 
     for name in ("half", "bad", "torn"):
         assert re.search(rf"not looked at: .*{name}", told)
     assert "1 principle reworded, 3 untouched" in told
+
+
+async def test_a_run_folder_without_its_rows_is_planned_as_the_run_that_fills_it_again(made: Desk) -> None:
+    (made.latest / "rows.db").unlink()
+    planned = await plan_recipe(made.recipe)
+    assert not planned.exists
+    assert planned.survey.finished == planned.survey.at_most == 0
 
 
 async def test_a_run_is_read_while_another_process_writes_it(made: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -229,6 +230,18 @@ def test_a_missing_file_without_neighbours_is_just_missing(tmp_path: Path) -> No
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert read_refusal(tmp_path) == f"{tmp_path}: is a folder; name the YAML file in it"
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "c.yaml")
+    assert read_refusal(tmp_path / "c.yaml") == f"{tmp_path / 'c.yaml'}: is a pipe; save what it brings as a file"
+
+
+@pytest.mark.parametrize("sign", ["\x85", "\u2028", "\u2029"])
+def test_a_line_end_that_no_editor_shows_is_told_where_it_stands(sign: str) -> None:
+    written = f"a: 1\nb: Be{sign} kind.\nc: 2\n"
+    assert refusal(written) == (f"c.yaml:2: control character U+{ord(sign):04X} in the text; remove it",)
+    assert yamls.parse('a: "x\\N\\L\\P"\n', "c.yaml").value == {"a": "x\x85\u2028\u2029"}, "an escape may stand"
 
 
 def test_a_file_that_may_not_be_read_says_so(tmp_path: Path) -> None:

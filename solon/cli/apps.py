@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-__all__ = ["Latest", "Limit", "RecipeFile", "app", "constitution_app", "ledger_app", "models_app"]
+__all__ = ["Latest", "Limit", "RecipeFile", "Reference", "app", "constitution_app", "ledger_app", "models_app"]
 
 
 class _Commands(TyperGroup):
@@ -54,6 +54,9 @@ STORY = (
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
 Latest = Annotated[Path, typer.Argument(help="A run folder.")]
+Reference = Annotated[
+    str, typer.Argument(help="A file, a shipped name, a recipe, a run folder, or REV:path as git writes it.")
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N rows of the plan.", show_default=False)]
 
 

@@ -120,6 +120,7 @@ def _print_audit(out: Console, audit: Audit, remarks: Remarks) -> None:
         "value",
         style="dim",
     )
+    out.print("P(better), |P-0.5|, distance and share are means; their intervals are in --format json", style="dim")
     for note in remarks.notes:
         out.print(plain(note), style="dim")
 
@@ -159,7 +160,7 @@ def _drawn(out: Console, audit: Audit) -> None:
             yield "-" if step.expected is None else f"{told}, {100 * step.expected:.0f}{mark}"
 
     _table(
-        out, f"drawn by % of the {audit.planned:,} rows [95 %], expected % (* beyond chance)",
+        out, f"drawn by % of the {audit.planned:,} rows [95 %], expected % (* outside, as one in 20 is by chance)",
         ["principle", "weight", "draws", *steps],
         [line(each) for each in audit.principles if each.kind != "hard_constraint"],
     )  # fmt: skip
@@ -207,7 +208,9 @@ def _sampled(out: Console, sample: Sample) -> None:
         return "." if value is None else f"{100 * value:.0f}"
 
     grid = [(f"{numbered[one]} {one}", *(shared(one, other) for other in ids)) for one in ids]
-    _table(out, "decide alike, % of the sampled pairs that both decide", ["principle", *numbered.values()], grid)
+    both = [each.equal.n for each in sample.agreements]
+    over = f" ({min(both):,} to {max(both):,})" if both else ""
+    _table(out, f"decide alike, % of the sampled pairs that both decide{over}", ["principle", *numbered.values()], grid)
     dropped = [
         (
             each.principle, f"{each.drew:,}", f"{each.flipped:,}", f"{each.tied:,}",
@@ -223,8 +226,13 @@ def _sampled(out: Console, sample: Sample) -> None:
             out.print(plain(f"\n{two.one} against {two.other}, row {one.row}: {short(one.prompt, 100)}"), style="bold")
             out.print(plain(f"  P(first) {one.p_one:.2f} by {two.one}, {one.p_other:.2f} by {two.other}"))
             out.print(plain(f"  first:  {short(one.first, 160)}\n  second: {short(one.second, 160)}"))
-    out.print("\nwhere the principles disagree most: the constitution is ambiguous there", style="bold")
-    for each in sample.ambiguous[:MOST_SHOWN]:
+    divided = [each for each in sample.ambiguous if each.minority.value]
+    out.print(
+        f"\nprinciples disagree on {len(divided):,} of {counted(sample.pairs, 'sampled pair')}; most on these, where "
+        "the constitution may be ambiguous",
+        style="bold",
+    )
+    for each in divided[:MOST_SHOWN]:
         against = f"{_cell(each.minority)} % against the majority"
         orders = "" if each.between_orders is None else f", {each.between_orders:.2f} between the orders"
         prompt = short(" ".join(each.prompt.split()), 80)

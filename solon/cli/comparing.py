@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from solon.cli.apps import app
-from solon.cli.screen import columns, console, counted, plain
+from solon.cli.screen import columns, console, counted, plain, print_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def _print(out: Console, done: Comparison) -> None:
     if not done.compared:
         out.print("no row is finished in both runs yet")
         return
-    out.print(_labels(done), soft_wrap=False)
+    print_whole(out, _labels(done))
     for view in done.views:
         flips = view.flips
         out.print(f"flipped among {view.name}: {_share(flips.value, flips.low, flips.high)}, n {flips.n:,}")
@@ -89,7 +89,9 @@ def _sides(done: Comparison) -> Iterator[str]:
 
 def _side(side: Side) -> str:
     unfinished = f", {side.unfinished:,} unfinished" if side.unfinished else ""
-    return f"{counted(side.planned, 'row')}, {counted(side.pairs, 'pair')}, {side.set_aside:,} set aside{unfinished}"
+    reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in side.reasons.items())
+    aside = f"{side.set_aside:,} set aside" + (f" ({reasons})" if reasons else "")
+    return f"{counted(side.planned, 'row')}, {counted(side.pairs, 'pair')}, {aside}{unfinished}"
 
 
 def _differing(done: Comparison) -> Iterator[str]:
@@ -143,7 +145,7 @@ def _print_effects(out: Console, view: View) -> None:
         figures = (_figure(effect.a), _figure(effect.b), told, f"{change.n:,}")
         table.add_row(MEASURES[effect.measure], *figures, style="bold" if effect.beyond else "")
     if table.row_count:
-        out.print(table, soft_wrap=False)
+        print_whole(out, table)
     if still:
         out.print(f"unmoved over {view.name}: {', '.join(still)}")
 
@@ -167,8 +169,11 @@ def _beyond(view: View) -> Iterator[str]:
     found = [(effect.size, group, effect) for group in view.groups for effect in group.effects if effect.beyond]
     found.sort(key=lambda one: -one[0])
     yield (
-        f"{counted(view.looked_at, 'interval')} looked at, groups and all: {view.looked_at * 0.05:.0f} would lie "
-        f"beyond 0 by chance alone; of groups of at least {LEAST} rows, {len(found)} do{':' if found else ''}"
+        f"{view.name}, groups and all: {view.marked:,} of {counted(view.looked_at, 'interval')} (95 %, over at least "
+        f"{LEAST} rows) show an effect; without any, about {view.looked_at * 0.05:.1f} would by chance"
+        + ("; the largest of groups:" if found else "")
+        if view.looked_at
+        else f"{view.name}, groups and all: no interval over at least {LEAST} rows moved"
     )
     for _, group, effect in found[:SHOWN_EFFECTS]:
         change = effect.change

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from solon.cli.apps import constitution_app
+from solon.cli.apps import Reference, constitution_app
 from solon.cli.screen import console, counted, plain, styled
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["print_edits", "worded"]
 
-Reference = Annotated[
-    str, typer.Argument(help="A file, a shipped name, a recipe, a run folder, or REV:path as git writes it.")
-]
 CONTEXT = 100
 """Characters of unchanged words shown on either side of a change."""
 LONGEST = 2_000

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from solon.cli.apps import constitution_app
-from solon.cli.screen import columns, console, counted, money, plain, progress_bar
+from solon.cli.screen import columns, console, counted, money, plain, print_whole, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -185,6 +185,10 @@ def _print_rules(out: Console, inferred: Inferred) -> None:
         table.add_row(weight, f"{rule.candidate.support:,}", _share(rule.speaks), right, plain(rule.candidate.text))
     out.print()
     out.print(table, soft_wrap=False)
+    out.print(
+        "[95 % interval] n; these pairs chose what is kept, so its figures flatter: held-out ones do not",
+        style="dim",
+    )
 
 
 def _print_measures(out: Console, inferred: Inferred) -> None:
@@ -195,7 +199,7 @@ def _print_measures(out: Console, inferred: Inferred) -> None:
         cells = _cell(each.score), _share(each.speaks), f"{_cell(each.right)} {each.right.n:,}", gap
         table.add_row(each.name, *cells, style="dim" if each.kind == "baseline" else "")
     out.print()
-    out.print(table, soft_wrap=False)
+    print_whole(out, table)
     notes = "[95 % interval] n; right: of what it decides; score: of all, silence counted as half"
     out.print(f"{notes}; over the best baseline, in points\n", style="dim")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from solon.pipelines.survey import Count, Survey
     from solon.workshop import Estimate
 
-__all__ = ["print_plan"]
+__all__ = ["closing", "print_plan"]
 
 COUNTS = ("known>", "new>", "about>", "at most>")
 MOST_PRINCIPLES = 20
@@ -65,7 +65,7 @@ def print_plan(planned: Planned) -> None:
         out.print(_grounds(survey))
     if planned.difference is not None:
         out.print(plain(f"against {planned.against}: {planned.difference.summary}"))
-    out.print(f"plan {planned.name}: {_closing(planned)}", style="bold")
+    out.print(closing(planned), style="bold")
 
 
 def _counts(count: Count | Survey) -> tuple[str, str, str, str]:
@@ -107,9 +107,10 @@ def _grounds(survey: Survey) -> str:
     return f"about: what follows a new answer goes as far as it did for {counted(survey.evidence, 'row')} before"
 
 
-def _closing(planned: Planned) -> str:
+def closing(planned: Planned) -> str:
+    """Return the line that says it all: what of the calls is new, between what numbers, for how much and how long."""
     survey = planned.survey
-    told = f"{survey.expected:,.0f} of {counted(round(survey.known + survey.expected), 'call')}"
+    told = f"plan {planned.name}: {survey.expected:,.0f} of {counted(round(survey.known + survey.expected), 'call')}"
     told += f" {'is' if survey.known + survey.expected == 1 else 'are'} new"
     if not survey.at_most:
         return f"{told}, nothing to pay for"

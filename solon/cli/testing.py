@@ -35,10 +35,13 @@ def test(
 
     from solon.commands.testing import test_constitution
 
+    if junit is not None:
+        # before anything is paid: a path that cannot be written, or results of before beside a test that stopped
+        junit.parent.mkdir(parents=True, exist_ok=True)
+        junit.write_bytes(b"")
     tested = asyncio.run(test_constitution(target, model=model, principles=principle or ()))
     _print(tested)
     if junit is not None:
-        junit.parent.mkdir(parents=True, exist_ok=True)
         junit.write_bytes(_junit(tested, strict=strict))
     bad = {"fail", "unanswered", *(["unsure"] if strict else [])}
     raise typer.Exit(any(each.outcome in bad for each in tested.tried))
@@ -88,7 +91,7 @@ def _where(tested: Tested, each: Tried) -> str:
     file, line = _place(tested, each)
     told = {"own": "by its own words", "whole": "by the whole constitution"}[each.scope]
     why = [f"P(better) {each.p:.2f}"] if each.p is not None else []
-    why += [each.detail] if each.detail else []
+    why += [" ".join(each.detail.split())] if each.detail else []
     return plain(f"{file}:{line}: {each.principle}, case {each.number}, {told}: {each.outcome}, {'; '.join(why)}")
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from solon.cli.apps import RecipeFile, app
+from solon.cli.planning import closing
 from solon.cli.screen import console, counted, money, plain, styled
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from solon.commands import Planned
     from solon.commands.watching import Looked, RowChange, Went
     from solon.rows import Pair, SetAside
 
@@ -75,7 +75,7 @@ def _print(looked: Looked, out: Console, go: int | None) -> None:
     elif looked.planned:
         for problem in looked.planned.problems:
             out.print(plain(f"not looked at: {problem}"), style="yellow")
-        out.print(_planned(looked.planned))
+        out.print(closing(looked.planned))
         if go:
             out.print(f"running the first {counted(go, 'row')} ...", style="dim")
 
@@ -97,18 +97,6 @@ def _print_head(looked: Looked, out: Console) -> None:
         print_edits(looked.difference, out)
     if looked.difference is not None:
         out.print(f"constitution: {looked.difference.summary}", style="bold")
-
-
-def _planned(planned: Planned) -> str:
-    survey = planned.survey
-    told = f"plan {planned.name}: {counted(survey.known, 'call')} known, {survey.certain:,} certainly new"
-    if not survey.at_most:
-        return f"{told}, nothing to pay for"
-    about = f", about {survey.expected:,.0f}, at most {survey.at_most:,}" if survey.at_most > survey.certain else ""
-    dollars, most = planned.expected.dollars, planned.at_most.dollars
-    price = money(dollars) if dollars is None or dollars == most else f"{money(dollars)}, at most {money(most)}"
-    time = f"; about {planned.seconds:,.0f} s" if planned.seconds else ""
-    return f"{told}{about}; {price}{time}"
 
 
 def _print_went(went: Went, out: Console) -> None:

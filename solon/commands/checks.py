@@ -18,7 +18,7 @@ from solon.constitution.pages import ConstitutionPage
 from solon.dataset import read_prompts
 from solon.errors import BadInput, SolonError
 from solon.pipelines.plan import Dice
-from solon.pipelines.recipe import Recipe, find_recipe, read_recipe
+from solon.pipelines.recipe import Recipe, find_recipe, read_recipe, speaks_as_recipe
 from solon.review.advice import Meetings, advise
 from solon.workshop import Workshop
 
@@ -97,8 +97,8 @@ def _checked_page(path: Path) -> tuple[str | None, list[Problem]]:
         page = yamls.read(file)
     except SolonError as problem:
         return None, _mistakes(problem, str(path))
-    keys = set(page.tree)
-    if len(keys & set(ConstitutionPage.model_fields)) <= len(keys & set(Recipe.model_fields)):
+    # (of a page that speaks as neither, a recipe's keys are the better guess)
+    if speaks_as_recipe(page) or not set(page.tree) & set(ConstitutionPage.model_fields):
         summary, problems = _recipe(file, page)
     else:
         resolved, problems = _constitution(file, Path(), str(file), None)

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from solon.calls import Usage
-from solon.constitution import Constitution, parse
+from solon.constitution import Constitution
 from solon.constitution.diff import Difference, diff
 from solon.dataset import RowStore
-from solon.errors import SolonError, StorageError
+from solon.errors import StorageError
 from solon.pipelines.plan import planning
 from solon.pipelines.recipe import Recipe, find_recipe, read_recipe
 from solon.pipelines.run import FAILED, RunFolder
 from solon.pipelines.survey import Count, Survey, take_survey
+from solon.review.sources import constitution_of
 from solon.workshop import Estimate, Workshop, estimate
 
 __all__ = ["Planned", "plan_recipe"]
@@ -109,7 +110,8 @@ async def plan_recipe(path: str | Path, *, limit: int | None = None, against: st
             dry = await shop.dry_cast()
             async with planning(recipe, base, dry) as plan:
                 folder = recipe.runs_folder(base) / plan.folder
-                exists = (folder / "run.json").is_file()
+                # without one of the two a run begins anew (`RunFolder.settled`)
+                exists = all((folder / name).is_file() for name in ("run.json", "rows.db"))
                 walked = opened.enter_context(RunFolder.open(folder).store(read_only=True)) if exists else None
                 survey = await take_survey(
                     plan, dry, limit=limit, walked=walked, failed=FAILED, earlier=[each.store for each in earlier],
@@ -161,18 +163,14 @@ def _earlier(recipe: Recipe, base: Path, against: str | Path | None, opened: Exi
             break
         try:
             runs.append(_opened(folder, opened))
-        except SolonError as problem:
+        except StorageError as problem:
             problems.append(str(problem))
     return runs, problems
 
 
 def _opened(folder: RunFolder, opened: ExitStack) -> _Run:
-    """Open a run for reading. Raises StorageError, or BadInput where its copy of the constitution is none."""
-    copy = folder.path / "constitution.yaml"
-    try:
-        constitution = parse(copy.read_text(encoding="utf-8"), str(copy))
-    except (OSError, UnicodeDecodeError) as problem:
-        raise StorageError(f"{copy}: cannot be read ({problem}); run its recipe again to mend it") from problem
+    """Open a run for reading. Raises StorageError."""
+    constitution = constitution_of(folder).constitution
     return _Run(folder, opened.enter_context(folder.store(read_only=True)), constitution)
 
 

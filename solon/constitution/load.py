@@ -167,7 +167,12 @@ class _Reading:
     def read(self, source: _File | _Resource) -> yamls.Document:
         if isinstance(source, _File):
             self.files.append(source.path)
-        return source.read()
+        page = source.read()
+        if {"constitution", "prompts"} <= set(page.tree):
+            # one mistake, not one for each of its keys
+            named = short(str(page.tree["constitution"]))
+            raise BadInput(f"{page.name}: is a recipe, no constitution; name the one that it names, {named!r}")
+        return page
 
     def resolve(
         self, document: yamls.Document, source: _File | _Resource, chain: Mapping[str, str] | None = None
@@ -215,7 +220,7 @@ class _Reading:
 def _find(reference: str | Path, around: _File | _Resource) -> _File | _Resource:
     """Return what a reference means that is written in the file `around`. Raises BadInput where a name is unknown."""
     name = str(reference)
-    if isinstance(reference, str) and (len(name) > LONGEST or not name.isprintable()):
+    if isinstance(reference, str) and (not name.strip() or len(name) > LONGEST or not name.isprintable()):
         raise BadInput(f"{short(name)!r} is no name and no path; write it in one line of letters and usual signs")
     if not isinstance(reference, str) or "/" in name or name.endswith((".yaml", ".yml")):
         return around.beside(name)
@@ -235,11 +240,11 @@ def _find(reference: str | Path, around: _File | _Resource) -> _File | _Resource
         return _Resource(package.strip(), file.strip())
     path = around.beside(name)
     if not path.there():
-        others = installed()
-        raise BadInput(
-            f"no constitution {name!r} is shipped{' or installed' if others else ''}; "
-            f"{one_of(name, [*shipped(), *others])} (or write the path of a YAML file)"
-        )
+        others, file = installed(), f"{name}.yaml"
+        remedy = f"{one_of(name, [*shipped(), *others])} (or write the path of a YAML file)"
+        if around.beside(file).there():
+            remedy = f"did you mean {file!r}?"
+        raise BadInput(f"no constitution {name!r} is shipped{' or installed' if others else ''}; {remedy}")
     return path
 
 

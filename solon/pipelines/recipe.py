@@ -35,6 +35,7 @@ from solon.pipelines.story import Story
 
 __all__ = [
     "CastSpec", "PreferenceSpec", "Recipe", "RevisionSpec", "RoleSpec", "find_recipe", "is_recipe", "read_recipe",
+    "speaks_as_recipe",
 ]  # fmt: skip
 
 
@@ -267,7 +268,12 @@ def is_recipe(path: str | Path) -> bool:
     file = find_recipe(path)
     if not file.is_file():
         return False
-    keys = set(yamls.read(file).tree)
+    return speaks_as_recipe(yamls.read(file))
+
+
+def speaks_as_recipe(document: yamls.Document) -> bool:
+    """Return whether the keys of a page are more a recipe's than a constitution's."""
+    keys = set(document.tree)
     return len(keys & set(Recipe.model_fields)) > len(keys & set(ConstitutionPage.model_fields))
 
 

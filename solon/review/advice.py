@@ -87,11 +87,12 @@ def _not_drawn(recipe: Recipe, page: yamls.Document, resolved: Resolved, met: Me
     for principle in left[:MOST_NAMED]:
         spoken = any(all(principle.own(role) for role in roles) for _, roles in steps)
         names.append(principle.id if spoken else f"{principle.id} (it has no words for this story)")
-    more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+    more = f" and {len(left) - MOST_NAMED:,} more" if len(left) > MOST_NAMED else ""
+    told = "not drawn for the one prompt" if met.prompts == 1 else f"drawn for none of the {met.prompts:,} prompts"
     yield Advice.by(
         "not-drawn",
         (page.name, page.line(("prompts",))),
-        f"{len(left)} of {len(possible)} principles are drawn for none of the {met.prompts:,} prompts: "
+        f"{len(left):,} of {len(possible):,} principles are {told}: "
         f"{', '.join(names)}{more}; give more prompts, or leave these out",
     )
 

@@ -32,6 +32,7 @@ DROPPABLE = 0.05
 """A principle could be dropped where at most this share of labels would change, by the interval's upper end."""
 REDUNDANT = 0.8
 """Two principles are redundant where they decide alike in at least this share, by the interval's lower end."""
+FALSE_DISCOVERIES = 0.05
 WORST = 3
 
 
@@ -65,7 +66,8 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """Two principles that disagree more than their neighbours: more than `reference` lets expect.
+    """Two principles that disagree more than their neighbours: more than `reference` lets expect, and than luck would
+    among so many pairs of principles.
 
     reference: the share of equal decisions among all other pairs that one of the two is in, at least 0.5
     """
@@ -182,15 +184,32 @@ def _redundant(each: Agreement) -> bool:
 def _contradictions(
     agreements: Sequence[Agreement], duels: Sequence[Duel], heard: dict[tuple[str, str], Opinion]
 ) -> Iterator[Contradiction]:
-    """Yield the pairs of principles whose interval lies below what their neighbours agree in, the worst first."""
-    for each in sorted(agreements, key=lambda one: (one.equal.high is None, one.equal.high, one.one, one.other)):
-        two = {each.one, each.other}
-        near = [one for one in agreements if one is not each and two & {one.one, one.other} and one.equal.n]
-        n = sum(one.equal.n for one in near)
-        agreed = sum(one.equal.n * (one.equal.value or 0.0) for one in near) / n if n else 0.0
-        reference = max(0.5, agreed)
-        if each.equal.high is not None and each.equal.high < reference:
+    """Yield the pairs of principles whose interval lies below what their neighbours agree in, the worst first.
+
+    Sixteen principles are 120 pairs, of which three would lie there by luck: so each must also pass a binomial test at
+    a false discovery rate of 5 % over all of them (Benjamini and Hochberg 1995).
+    """
+    from scipy.stats import binom, false_discovery_control
+
+    told = sorted(
+        (each for each in agreements if each.equal.high is not None),
+        key=lambda one: (one.equal.high, one.one, one.other),
+    )
+    if not told:
+        return
+    references = [_reference(each, agreements) for each in told]
+    equal, n = ([round((each.equal.value or 0.0) * each.equal.n) for each in told], [each.equal.n for each in told])
+    chances = false_discovery_control(binom.cdf(equal, n, references))
+    for each, reference, chance in zip(told, references, chances, strict=True):
+        if (each.equal.high or 0.0) < reference and chance <= FALSE_DISCOVERIES:
             yield Contradiction(each, reference, tuple(_worst(each, duels, heard)))
+
+
+def _reference(each: Agreement, agreements: Sequence[Agreement]) -> float:
+    two = {each.one, each.other}
+    near = [one for one in agreements if one is not each and two & {one.one, one.other} and one.equal.n]
+    n = sum(one.equal.n for one in near)
+    return max(0.5, sum(one.equal.n * (one.equal.value or 0.0) for one in near) / n if n else 0.0)
 
 
 def _worst(each: Agreement, duels: Sequence[Duel], heard: dict[tuple[str, str], Opinion]) -> Iterator[Example]:

@@ -113,6 +113,7 @@ class Audit:
 
     finished: rows with an outcome, out of `planned`
     rounds:   of each row, 0 in a preference run
+    candidates: of each row, 0 in a revision run
     judge:    who judged
     everyone: judging by all principles together
     sample:   what a sample of ballots says, None where none was taken
@@ -121,6 +122,7 @@ class Audit:
     run: str
     story: str
     rounds: int
+    candidates: int
     constitution: str
     digest: str
     judge: str
@@ -161,6 +163,7 @@ def audit(run: str | Path | Kept, sample: Sample | None = None) -> Audit:
     this = run if isinstance(run, Kept) else kept(run)
     recipe, constitution = this.recipe, this.constitution
     rounds = recipe.story.rounds if recipe.story.kind == "revision" else 0
+    candidates = recipe.story.candidates if recipe.story.kind == "preference" else 0
     revised = {each.id: _Revised() for each in constitution.principles}
     opinions: dict[str, list[Opinion]] = {each.id: [] for each in constitution.principles}
     with this.folder.store(read_only=True) as store:
@@ -184,7 +187,7 @@ def audit(run: str | Path | Kept, sample: Sample | None = None) -> Audit:
         )  # fmt: skip
     everyone = judged([each for told in opinions.values() for each in told], decided)
     return Audit(
-        str(this.folder.path), recipe.story.kind, rounds, constitution.name, constitution.digest,
+        str(this.folder.path), recipe.story.kind, rounds, candidates, constitution.name, constitution.digest,
         str(this.folder.facts["cast"].get("judge", {}).get("name", "")), planned, finished,
         tuple(sorted(principles, key=lambda one: -one.draws)), everyone, sample,
     )  # fmt: skip

@@ -146,13 +146,16 @@ class Group:
 class View:
     """All compared rows, or those of them that the edit touched.
 
-    looked_at: intervals in it that a change could have moved; one in twenty lies beyond by chance alone
+    looked_at: intervals in it that could be marked: over at least `effects.LEAST` rows of which one moved. Where an
+               edit has no effect, about one in twenty of them is marked by chance
+    marked:    intervals that are: effects that are `beyond`, groups that are `odd`
     groups:    by family, most flips first; lengths by length
     """
 
     name: str
     rows: int
     looked_at: int
+    marked: int
     flips: Interval
     effects: tuple[Effect, ...]
     groups: tuple[Group, ...]

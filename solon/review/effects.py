@@ -103,10 +103,12 @@ class Table:
             )
         )
         effects = self._effects(rows)
-        looked_at = sum(
-            (one.flips.n > 0) + sum(effect.change.low != effect.change.high for effect in one.effects) for one in groups
-        ) + sum(effect.change.low != effect.change.high for effect in effects)
-        return View(name, len(rows), looked_at, flips, effects, tuple(groups))
+        everything = [*effects, *(effect for one in groups for effect in one.effects)]
+        # only what could be marked: an interval that never is would make chance look larger than what was found
+        looked_at = sum(_could_be_marked(effect.change) for effect in everything)
+        looked_at += sum(one.flips.n >= LEAST for one in groups) if flips.value else 0
+        marked = sum(effect.beyond for effect in everything) + sum(one.odd for one in groups)
+        return View(name, len(rows), looked_at, marked, flips, effects, tuple(groups))
 
     def _group(self, family: str, name: str, rows: Places, overall: float | None) -> Group:
         flips = self._flips(rows)
@@ -192,6 +194,10 @@ def _groups_of(a: Row, b: Row) -> Iterator[tuple[str, str]]:
     yield from (("tag", tag) for tag in tags or ("(no tag)",))
     turns = Counter(message.role != "system" for message in a.prompt.messages)[True]
     yield "turns", "several turns" if turns > 1 else "one turn"
+
+
+def _could_be_marked(change: Interval) -> bool:
+    return change.n >= LEAST and not change.low == change.high == 0.0
 
 
 def _there(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -39,7 +39,9 @@ def clustered(values: Iterable[tuple[Hashable, float]]) -> Interval:
     """Return the mean of values that come in clusters (cluster, value), with a bootstrap interval over clusters.
 
     What one prompt or one group of prompts gives is no independent evidence, so whole clusters are drawn (percentile
-    bootstrap, 2,000 resamples). One cluster alone has no interval.
+    bootstrap, 2,000 resamples). Of few clusters its plain percentiles cover too seldom, 91 % for ten; they are taken
+    further out, as far as Student's t is wider than z and n - 1 smaller than n ("expanded percentile",
+    Hesterberg 2015, arXiv 1411.5279). One cluster alone has no interval.
     """
     sums: dict[Hashable, list[float]] = {}
     for cluster, value in values:
@@ -53,13 +55,15 @@ def clustered(values: Iterable[tuple[Hashable, float]]) -> Interval:
     if len(sums) < 2:
         return Interval(mean, None, None, n)
     import numpy as np
-    from scipy.stats import bootstrap
+    from scipy.stats import bootstrap, norm, t
 
+    count = len(sums)
+    outside = norm.cdf(-np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1))
     done = bootstrap(
         tuple(np.array(list(sums.values())).T),
         lambda total, count, axis: total.sum(axis=axis) / count.sum(axis=axis),
         paired=True, vectorized=True, n_resamples=RESAMPLES, batch=100, method="percentile",
-        rng=np.random.default_rng(SEED),
+        confidence_level=1 - 2 * outside, rng=np.random.default_rng(SEED),
     )  # fmt: skip
     low, high = done.confidence_interval
     return Interval(mean, float(low), float(high), n)

@@ -184,7 +184,7 @@ def why(a: Pair | SetAside, b: Pair | SetAside) -> str:
     said_a, said_b = _said(a), _said(b)
     for one, other in zip_longest(a.asked, b.asked):
         if one is None or other is None or one.key != other.key:
-            return f"another call at {(one or other).step}: model, sampling, template or examples differ"
+            return f"another call at {(one or other).step}: model, sampling, judging, template or examples differ"
         if said_a.get(one.step) != said_b.get(one.step):
             break
     else:

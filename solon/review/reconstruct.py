@@ -16,6 +16,9 @@ from solon.review.preferences import Preference
 
 __all__ = ["Measure", "best_baseline", "measure", "percent", "rate", "verdict"]
 
+LEAST = 6
+"""Held-out prompts below which nothing is shown: a coin is right in all of five more often than one time in forty."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -25,7 +28,8 @@ class Measure:
     right:   share of right predictions where it speaks
     speaks:  share of pairs of which it says anything
     score:   mean over all pairs of 1 for right, 0 for wrong, 0.5 for silence
-    against: its score less the best baseline's, pair by pair; None for baselines
+    against: its score less the best baseline's, pair by pair, without an interval below LEAST prompts; None for
+             baselines
     """
 
     name: str
@@ -54,6 +58,8 @@ def measure(pairs: Sequence[Preference], predictors: Mapping[str, Sequence[float
         if kinds[name] == "inferred":
             both = zip(clusters, scores[name], scores[best], strict=True)
             against = clustered((each, ours - theirs) for each, ours, theirs in both)
+            if len(set(clusters)) < LEAST:
+                against = replace(against, low=None, high=None)
         measures.append(
             Measure(
                 name,
@@ -98,7 +104,10 @@ def verdict(measures: Sequence[Measure], name: str) -> tuple[bool, str]:
     told = f"{percent(ours.score)} of {gap.n:,} held-out labels against {percent(best.score)} by {best.name!r}"
     told += f", a difference of {100 * gap.value:+.1f} points"
     if gap.low is None or gap.high is None:
-        return False, f"One held-out prompt cannot tell whether these principles explain the labels ({told})."
+        return (
+            False,
+            f"Fewer than {LEAST} held-out prompts cannot tell whether these principles explain the labels ({told}).",
+        )
     told += f" ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
     if gap.value <= 0:
         return False, f"These principles do not explain the labels: {told}."

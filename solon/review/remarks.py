@@ -23,6 +23,8 @@ __all__ = ["Remark", "Remarks", "percent", "worth_a_look"]
 FEW = 30
 """Decisions below which a principle's shares say little: Wilson's interval is then more than a third wide."""
 SILENT = 0.05
+SEVERAL = 3
+"""Redundant pairs up to which each has a sentence of its own, however many of all they are."""
 LEAST_SAMPLE = 73
 """Pairs of which none may change for Wilson's upper end to come to DROPPABLE: 1.96^2 * (1 / 0.05 - 1)."""
 
@@ -169,7 +171,15 @@ def _sampled(sample: Sample, looking: _Looking) -> Iterator[Remark]:
             f"{two.one} and {two.other} {hard}: they decide alike in {percent(two.equal)} of the sampled pairs, where "
             f"{apart.reference:.0%} were to be expected",
         )  # fmt: skip
-    for two in sample.redundant:
+    redundant = sample.redundant
+    if len(redundant) > max(SEVERAL, len(sample.agreements) / 2):
+        yield Remark(
+            "redundant", "", "",
+            f"the judge hardly goes by the principle: {len(redundant):,} of {len(sample.agreements):,} pairs of "
+            "principles decide alike nearly always, in more of the sampled pairs than their shares alone would give",
+        )  # fmt: skip
+        redundant = ()
+    for two in redundant:
         yield Remark(
             "redundant", two.one, two.other,
             f"{two.one} and {two.other} nearly always agree: {percent(two.equal)} of the sampled pairs, where their "
@@ -195,6 +205,12 @@ def _notes(audit: Audit) -> Iterator[str]:
         yield (
             f"rows have {audit.rounds} rounds: a verdict on first answer and last revision is counted for the "
             "principle of the last round"
+        )
+    if audit.candidates > 2:
+        yield (
+            f"rows have {audit.candidates} candidates: only the verdict on the best and the worst of a pair's row is "
+            "read, so the judge looks surer, and less led by place, than over all of its verdicts; a row counts as "
+            "silent where one of its comparisons is"
         )
     drawable = [each for each in audit.principles if any(step.drawable for step in each.coverage)]
     few = sum(each.judging.decided < FEW for each in drawable)

@@ -11,6 +11,7 @@ staged for the next commit. A file that is there wins over a revision of the sam
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import subprocess
 from collections.abc import Iterator
@@ -20,31 +21,36 @@ from pathlib import Path
 
 from solon import yamls
 from solon.complaints import short, words_of
-from solon.constitution import Constitution
-from solon.constitution.load import installed, load, resolve, shipped
-from solon.errors import BadInput
-from solon.pipelines.recipe import Recipe, is_recipe, read_recipe
+from solon.constitution import Constitution, Resolved
+from solon.constitution.load import installed, resolve, shipped
+from solon.errors import BadInput, StorageError
+from solon.pipelines.recipe import Recipe, is_recipe, read_recipe, speaks_as_recipe
 from solon.pipelines.run import RunFolder
 from solon.rows import Prompt
 
-__all__ = ["Found", "Revision", "constitution_at", "constitution_now"]
+__all__ = ["Found", "Revision", "constitution_at", "constitution_now", "constitution_of"]
 
 
 @dataclass(frozen=True)
 class Found:
     """A constitution and where it was found.
 
+    resolved: the constitution, with the place of every part
     name:   what people call the place
     recipe: the recipe or run that it was found by, None where it was named itself, or at a revision
     base:   the folder where the recipe's paths start
     run:    the run folder, where it was one: the rows to speak of are those of its plan
     """
 
-    constitution: Constitution
+    resolved: Resolved
     name: str
     recipe: Recipe | None = None
     base: Path = Path()
     run: RunFolder | None = None
+
+    @property
+    def constitution(self) -> Constitution:
+        return self.resolved.constitution
 
     @contextmanager
     def prompts(self) -> Iterator[Iterator[Prompt] | None]:
@@ -67,18 +73,18 @@ def constitution_at(reference: str | Path, base: Path | None = None) -> Found:
     """
     base, name = base or Path(), str(reference)
     if isinstance(reference, str) and name in (*shipped(), *installed()):
-        return Found(load(name), name)
+        return Found(resolve(name), name)
     path = yamls.located(reference, base)
     if not _is_there(path):
         split = _REVISION.fullmatch(name)
-        return _at_revision(split["rev"], split["path"], base) if split else Found(load(reference, base), name)
+        return _at_revision(split["rev"], split["path"], base) if split else Found(resolve(reference, base), name)
     kept = path if path.is_dir() else path.parent
     if (kept / "run.json").is_file():
-        return Found(load(path), name) if path.name == "constitution.yaml" else _of_run(RunFolder.open(kept), name)
+        return Found(resolve(path), name) if path.name == "constitution.yaml" else _of_run(RunFolder.open(kept), name)
     if is_recipe(path):
         recipe = read_recipe(path)
-        return Found(load(recipe.constitution, kept), name, recipe, kept)
-    return Found(load(path), name)
+        return Found(resolve(recipe.constitution, kept), name, recipe, kept)
+    return Found(resolve(path), name)
 
 
 def constitution_now(run: Found) -> Found:
@@ -87,14 +93,29 @@ def constitution_now(run: Found) -> Found:
     written = run.run.facts.get("file")
     file = Path(os.path.normpath(run.run.path.resolve() / written)) if isinstance(written, str) else None
     if file is None or not file.is_file():
+        which = f", {_shown(file)}," if file else ""
         raise BadInput(
-            f"{run.name}: the recipe that it was made from is not there any more ({written}); name the constitution "
-            "to compare it with"
+            f"{run.name}: the recipe that it was made from{which} is not there any more; name the constitution to "
+            "compare it with"
         )
     recipe = read_recipe(file)
     return Found(
-        load(recipe.constitution, file.parent), f"{recipe.constitution} of {_shown(file)}", recipe, file.parent
+        resolve(recipe.constitution, file.parent), f"{recipe.constitution} of {_shown(file)}", recipe, file.parent
     )
+
+
+def constitution_of(run: RunFolder) -> Resolved:
+    """Return the constitution that a run was made with. Raises StorageError where its copy in the folder is none."""
+    with _own_copy():
+        return resolve(run.path / "constitution.yaml")
+
+
+@contextmanager
+def _own_copy() -> Iterator[None]:
+    try:
+        yield
+    except BadInput as problem:
+        raise StorageError(f"{problem.problems[0]}; this is the run's own copy: run its recipe again") from problem
 
 
 class Revision:
@@ -112,6 +133,7 @@ class Revision:
         if revision.startswith("-"):
             raise BadInput(f"{revision!r} is no revision; write for example HEAD~1:constitution.yaml")
         found = self._git("rev-parse", "--show-prefix")
+        self._prefix = os.fsdecode(found.stdout.removesuffix(b"\n"))
         if found.returncode:
             raise BadInput(
                 f"{folder.resolve()}: no repository that git can read ({_words(found)}); name a file instead"
@@ -126,13 +148,15 @@ class Revision:
         """Return the file at `path` as it was. Raises BadInput."""
         inside = Path(os.path.relpath(path, self.folder)).as_posix()
         name = f"{self.revision}:{inside}"
-        size = self._git("cat-file", "-s", f"{self.revision}:./{inside}")
+        # from the top: a bare repository knows no other paths
+        blob = f"{self.revision}:{posixpath.normpath(self._prefix + inside)}"
+        size = self._git("cat-file", "-s", blob)
         if size.returncode:
             when = f"at revision {short(self.revision)!r}" if self.revision else "staged"
             raise BadInput(f"{name}: no such file {when} ({_words(size)}); paths start in {self.folder.resolve()}")
         if int(size.stdout) > yamls.MOST_BYTES:
             raise BadInput(f"{name}: larger than {yamls.MOST_BYTES // 1_000_000} MB; a constitution holds a few pages")
-        told = self._git("cat-file", "blob", f"{self.revision}:./{inside}")
+        told = self._git("cat-file", "blob", blob)
         if told.returncode:
             raise BadInput(f"{name}: is a folder there; name the YAML file in it")
         return yamls.decode(told.stdout, name)
@@ -152,8 +176,9 @@ class Revision:
 
 
 def _of_run(run: RunFolder, name: str) -> Found:
-    constitution = load(run.path / "constitution.yaml")
-    recipe = yamls.build(Recipe, yamls.read(run.path / "recipe.yaml"))
+    constitution = constitution_of(run)
+    with _own_copy():
+        recipe = yamls.build(Recipe, yamls.read(run.path / "recipe.yaml"))
     plan = f"{run.facts['recipe']}-{run.facts['plan']}"
     return Found(constitution, name if plan in name else f"{name} ({plan})", recipe, run.path, run)
 
@@ -162,12 +187,10 @@ def _at_revision(revision: str, written: str, base: Path) -> Found:
     reader = Revision(revision, base)
     path = yamls.located(written, base)
     document = reader.read(path)
-    keys = set(document.tree)
-    if len(keys & set(Recipe.model_fields)) > len(keys & set(Constitution.model_fields)):
+    if speaks_as_recipe(document):
         recipe = yamls.build(Recipe, document)
-        found = resolve(recipe.constitution, path.parent, reader).constitution
-        return Found(found, f"{recipe.constitution} of {document.name}")
-    return Found(resolve(path.absolute(), None, reader).constitution, document.name)
+        return Found(resolve(recipe.constitution, path.parent, reader), f"{recipe.constitution} of {document.name}")
+    return Found(resolve(path.absolute(), None, reader), document.name)
 
 
 def _is_there(path: Path) -> bool:
