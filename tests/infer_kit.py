@@ -7,8 +7,8 @@ from typing import Any
 
 from solon.calls import Call, Message
 from solon.digests import uniform
-from solon.review.inferred import InferSpec
-from solon.review.preferences import Preference, Preferences
+from solon.review.infer.inferred import InferSpec
+from solon.review.infer.preferences import Preference, Preferences
 from solon.rows import Prompt
 
 MODEL = '''

@@ -23,11 +23,11 @@ from solon.constitution import Constitution, load, parse
 from solon.errors import BadInput, StorageError
 from solon.pipelines.recipe import PreferenceSpec, RevisionSpec
 from solon.pipelines.run import RunFolder
-from solon.review.agreement import Ablation, read
-from solon.review.audit import Audit, OnePrinciple, audit, finds_nothing
-from solon.review.ballots import Ballot, duel_of, sample
-from solon.review.opinions import Duel, opinion, share
-from solon.review.remarks import Remark, worth_a_look
+from solon.review.audit.agreement import Ablation, read
+from solon.review.audit.ballots import Ballot, duel_of, sample
+from solon.review.audit.opinions import Duel, opinion, share
+from solon.review.audit.records import Audit, OnePrinciple, audit, finds_nothing
+from solon.review.audit.remarks import Remark, worth_a_look
 from solon.rows import Draft, Pair, SetAside, Vote
 
 MODEL = '''

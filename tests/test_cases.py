@@ -121,6 +121,16 @@ async def test_a_tie_of_the_recipe_is_unsure() -> None:
     assert {each.outcome for each in tied} == {"unsure"}
 
 
+async def test_an_order_that_is_exactly_undecided_does_not_prefer_the_better_answer() -> None:
+    def half(call: Call) -> object:
+        a, b = candidates(call)
+        p = 1.0 if len(a) < len(b) else 0.5
+        return {"A": p, "B": 1 - p}
+
+    tried = await try_cases(RULES, player(half, can=Can(logprobs=True)), Pairwise(), principles=["brief"])
+    assert {each.outcome for each in tried} == {"unsure"}
+
+
 async def test_each_wording_says_what_it_should() -> None:
     """Own: the one principle, a hard constraint asked about like a rule. Whole: all, hard constraints below."""
     judge = player(shorter, can=Can(logprobs=True))

@@ -20,12 +20,12 @@ from solon.calls import Message
 from solon.commands import run_recipe
 from solon.dataset import RowStore
 from solon.errors import BadInput, StorageError
-from solon.review import effects
-from solon.review.compare import LONGEST, before, compare
-from solon.review.comparison import Comparison, Effect, View
-from solon.review.effects import BUCKETS, LEAST, MOST_GROUPS, Table
+from solon.review.compare import effects
+from solon.review.compare.comparison import Comparison, Effect, View
+from solon.review.compare.effects import BUCKETS, LEAST, MOST_GROUPS, Table
+from solon.review.compare.measures import Numbers
+from solon.review.compare.rows import LONGEST, before, compare
 from solon.review.intervals import clustered, wilson
-from solon.review.measures import Numbers
 from solon.review.texts import words
 from solon.rows import Asked, Draft, Draw, Pair, Prompt, Row, SetAside, Vote
 
@@ -500,11 +500,11 @@ def test_runs_of_two_stories_are_refused(tmp_path: Path) -> None:
 def test_a_run_whose_copies_are_gone_or_damaged_is_refused(tmp_path: Path) -> None:
     a, b = run_of(tmp_path / "a", [Made("1", 0.9)]), run_of(tmp_path / "b", [Made("1", 0.9)])
     (b / "recipe.yaml").write_text("story: [")
-    with pytest.raises(BadInput, match=r"recipe\.yaml"):
+    with pytest.raises(StorageError, match=r"recipe\.yaml"):
         compare(a, b)
     shutil.copy(a / "recipe.yaml", b / "recipe.yaml")
     (b / "constitution.yaml").unlink()
-    with pytest.raises(BadInput, match=r"constitution\.yaml"):
+    with pytest.raises(StorageError, match=r"constitution\.yaml"):
         compare(a, b)
     shutil.copy(a / "constitution.yaml", b / "constitution.yaml")
     (b / "rows.db").write_bytes(b"no database")

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from test_compare import Made, candidates, compared, run_of
 
-from solon.review.compare import compare
-from solon.review.comparison import Comparison, Group, Histogram
+from solon.review.compare.comparison import Comparison, Group, Histogram
+from solon.review.compare.page import page
+from solon.review.compare.plots import flips, spread
+from solon.review.compare.rows import compare
 from solon.review.intervals import wilson
-from solon.review.page import page
-from solon.review.plots import flips, spread
 
 VOID = {"meta", "br", "link", "img", "hr"}
 EVIL = '<script>alert(1)</script></textarea></div> & "quoted" {{ 7 * 7 }} \u202egnirts\u202c \x1b[2J \ud800 שלום'

@@ -31,7 +31,7 @@ PAGES = [
         "docs/forms.md",
         "docs/rules.md",
         "docs/tutorial.md",
-    )  # fmt: skip
+    )
 ]
 
 

@@ -17,12 +17,12 @@ from solon.constitution import load
 from solon.digests import uniform
 from solon.errors import Aside, BadInput, CallFailed
 from solon.judges import Pairwise
-from solon.review.combine import choose, fit
-from solon.review.infer import infer, survey
-from solon.review.inferred import COMBINED, DRAWN, WHOLE, Inferred, InferSpec, report
-from solon.review.preferences import Preference, Preferences
-from solon.review.proposals import Proposal, cluster, read_rules
-from solon.review.reconstruct import LEAST, measure, verdict
+from solon.review.infer.combine import choose, fit
+from solon.review.infer.inference import infer, survey
+from solon.review.infer.inferred import COMBINED, DRAWN, WHOLE, Inferred, InferSpec, report
+from solon.review.infer.preferences import Preference, Preferences
+from solon.review.infer.proposals import Proposal, cluster, read_rules
+from solon.review.infer.reconstruct import LEAST, measure, verdict
 from solon.rows import Prompt
 
 

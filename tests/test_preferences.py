@@ -14,7 +14,7 @@ from run_kit import Solon, desk
 from story_kit import SHARED
 
 from solon.errors import BadInput
-from solon.review.preferences import Preference, read_preferences
+from solon.review.infer.preferences import Preference, read_preferences
 
 HH = SHARED / "hh_rlhf" / "harmless_base_test_dev.jsonl.gz"
 

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from solon.commands.auditing import Quote
-    from solon.review.agreement import Sample
-    from solon.review.audit import Audit, OnePrinciple
+    from solon.review.audit.agreement import Sample
+    from solon.review.audit.opinions import Judging
+    from solon.review.audit.records import Audit, OnePrinciple
+    from solon.review.audit.remarks import Remarks
     from solon.review.intervals import Interval
-    from solon.review.opinions import Judging
-    from solon.review.remarks import Remarks
 
 MOST_SHOWN = 10
 """Examples and prompts that are printed; `--format json` has all of them."""
@@ -43,7 +43,7 @@ def audit_command(
     from dataclasses import asdict
 
     from solon.commands.auditing import audit_run
-    from solon.review.remarks import worth_a_look
+    from solon.review.audit.remarks import worth_a_look
 
     told = console(stderr=True)
     with progress_bar(told) as bar:

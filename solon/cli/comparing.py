@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from solon.review.comparison import Comparison, Side, View
+    from solon.review.compare.comparison import Comparison, Side, View
 
 SHOWN_ROWS = 5
 SHOWN_EFFECTS = 5
@@ -37,15 +37,15 @@ def compare(
 
     One run (or none: runs/latest) is compared with the run of the same recipe before it.
     """
-    from solon.review.compare import before
-    from solon.review.compare import compare as compared
+    from solon.review.compare.rows import before
+    from solon.review.compare.rows import compare as compared
 
     if a is None or b is None:
         b = a or Path("runs/latest")
         a = before(b)
     done = compared(a, b, most=count)
     if html:
-        from solon.review.page import page
+        from solon.review.compare.page import page
 
         html.write_text(page(done), encoding="utf-8")
     if format == "json":
@@ -107,7 +107,7 @@ def _differing(done: Comparison) -> Iterator[str]:
 
 
 def _labels(done: Comparison) -> Table:
-    from solon.review.comparison import KINDS
+    from solon.review.compare.comparison import KINDS
 
     table = columns("", "rows>", f"touched ({done.touched:,})>", "other texts>", "P moved little>")
     for change in done.changes:
@@ -132,7 +132,7 @@ def _untouched(done: Comparison) -> str:
 
 def _print_effects(out: Console, view: View) -> None:
     """Print what moved, by how much; what did not move at all is named."""
-    from solon.review.measures import MEASURES
+    from solon.review.compare.measures import MEASURES
 
     table = columns(view.name, "A>", "B>", "B - A [95 %]>", "n>")
     still = []
@@ -163,8 +163,8 @@ def _change(value: float | None, low: float | None, high: float | None) -> str:
 
 def _beyond(view: View) -> Iterator[str]:
     """Yield the groups with the largest effects, and how many intervals were looked at to find them."""
-    from solon.review.effects import LEAST
-    from solon.review.measures import MEASURES
+    from solon.review.compare.effects import LEAST
+    from solon.review.compare.measures import MEASURES
 
     found = [(effect.size, group, effect) for group in view.groups for effect in group.effects if effect.beyond]
     found.sort(key=lambda one: -one[0])

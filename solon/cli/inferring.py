@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from solon.commands.inferring import Estimated, Inference
-    from solon.review.inferred import Inferred
+    from solon.review.infer.inferred import Inferred
+    from solon.review.infer.preferences import Preferences
     from solon.review.intervals import Interval
-    from solon.review.preferences import Preferences
 
 
 @constitution_app.command("infer")
@@ -57,9 +57,9 @@ def infer_command(
     import asyncio
 
     from solon.commands.inferring import estimate_inference, infer_constitution
-    from solon.review.inferred import InferSpec
-    from solon.review.inferred import report as report_text
-    from solon.review.preferences import read_preferences
+    from solon.review.infer.inferred import InferSpec
+    from solon.review.infer.inferred import report as report_text
+    from solon.review.infer.preferences import read_preferences
 
     spec = InferSpec(keep, candidates, proposals, votes, test_fraction, seed)
     _check_places(to, report)

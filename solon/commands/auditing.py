@@ -10,9 +10,9 @@ from solon.commands.runs import GRACE_SECONDS
 from solon.errors import BadInput
 from solon.pipelines.recipe import CastSpec, Recipe, read_recipe
 from solon.pipelines.survey import StepCount
-from solon.review.agreement import Sample, read
-from solon.review.audit import Audit, Kept, audit, kept
-from solon.review.ballots import ballots, questions, sample, survey
+from solon.review.audit.agreement import Sample, read
+from solon.review.audit.ballots import ballots, questions, sample, survey
+from solon.review.audit.records import Audit, Kept, audit, kept
 from solon.workshop import Estimate, Workshop, estimate
 
 __all__ = ["Quote", "audit_run"]

@@ -12,8 +12,8 @@ from solon.commands.runs import GRACE_SECONDS
 from solon.errors import BadInput, Halt
 from solon.pipelines.recipe import Recipe, RevisionSpec, read_recipe
 from solon.pipelines.survey import StepCount
-from solon.review.inferred import Inferred, InferSpec
-from solon.review.preferences import Preferences
+from solon.review.infer.inferred import Inferred, InferSpec
+from solon.review.infer.preferences import Preferences
 from solon.workshop import Estimate, Workshop, estimate
 
 __all__ = ["Estimated", "Inference", "estimate_inference", "infer_constitution"]
@@ -70,7 +70,7 @@ async def estimate_inference(
 
     Raises as `infer_constitution` does.
     """
-    from solon.review.infer import survey
+    from solon.review.infer.inference import survey
 
     page, base = _lent(recipe, model)
     async with Workshop(page, base) as shop:
@@ -103,7 +103,7 @@ async def infer_constitution(
 
     Raises BadInput for a recipe or model that cannot be used and for too few pairs, Halt where a model cannot be asked.
     """
-    from solon.review.infer import infer
+    from solon.review.infer.inference import infer
 
     page, base = _lent(recipe, model)
     async with Workshop(page, base) as shop:

@@ -17,7 +17,6 @@ from solon.pipelines.plan import planning
 from solon.pipelines.recipe import Recipe, find_recipe, read_recipe
 from solon.pipelines.run import FAILED, RunFolder
 from solon.pipelines.survey import Count, Survey, take_survey
-from solon.review.sources import constitution_of
 from solon.workshop import Estimate, Workshop, estimate
 
 __all__ = ["Planned", "plan_recipe"]
@@ -170,7 +169,7 @@ def _earlier(recipe: Recipe, base: Path, against: str | Path | None, opened: Exi
 
 def _opened(folder: RunFolder, opened: ExitStack) -> _Run:
     """Open a run for reading. Raises StorageError."""
-    constitution = constitution_of(folder).constitution
+    constitution = folder.constitution.constitution
     return _Run(folder, opened.enter_context(folder.store(read_only=True)), constitution)
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from solon import __version__, yamls
-from solon.constitution import parse
+from solon import __version__
 from solon.dataset import CardFacts, CardModel, RowStore, Spend, export
 from solon.pipelines.recipe import Recipe
 from solon.pipelines.run import RunFolder
@@ -21,7 +20,7 @@ def export_run(folder: RunFolder, store: RowStore, *, to: Path | None = None) ->
 
     Reads the recipe and constitution as they were, from the run folder alone. Raises StorageError, BadInput.
     """
-    recipe = yamls.build(Recipe, yamls.read(folder.path / "recipe.yaml"))
+    recipe = folder.recipe
     done = export(store, to or folder.dataset, recipe.export, card_facts(folder, recipe))
     return {view: sum(splits.values()) for view, splits in done.counts.items()}
 
@@ -29,7 +28,7 @@ def export_run(folder: RunFolder, store: RowStore, *, to: Path | None = None) ->
 def card_facts(folder: RunFolder, recipe: Recipe) -> CardFacts:
     """Return what the card tells beyond the rows."""
     facts = folder.facts
-    constitution = parse((folder.path / "constitution.yaml").read_text(encoding="utf-8"), "constitution.yaml")
+    constitution = folder.constitution.constitution
     options = recipe.story.model_dump(exclude={"kind"}, exclude_none=True)
     story = ", ".join([recipe.story.kind, *(f"{name} {value}" for name, value in options.items())])
     return CardFacts(

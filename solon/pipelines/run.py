@@ -27,12 +27,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from solon import __version__
+from solon import __version__, yamls
 from solon.calls import Call, Reply, Usage
 from solon.cast import Cast
+from solon.constitution import Resolved, resolve
 from solon.dataset import RowStore
-from solon.errors import Locked, StorageError
+from solon.errors import BadInput, Locked, StorageError
 from solon.pipelines.plan import Plan
+from solon.pipelines.recipe import Recipe
 from solon.rows import Asked, Pair, Row, SetAside
 
 __all__ = ["FAILED", "Progress", "RunFolder", "walk"]
@@ -86,6 +88,18 @@ class RunFolder:
     @property
     def dataset(self) -> Path:
         return self.path / "dataset"
+
+    @property
+    def constitution(self) -> Resolved:
+        """Return the constitution that the run was made with. Raises StorageError where its copy here is none."""
+        with _own_copy():
+            return resolve(self.path / "constitution.yaml")
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return the recipe that the run was made from, as it was. Raises StorageError where its copy here is none."""
+        with _own_copy():
+            return yamls.build(Recipe, yamls.read(self.path / "recipe.yaml"))
 
     @property
     def ledger(self) -> Path:
@@ -207,6 +221,15 @@ def _locked(path: Path) -> int:
     os.ftruncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
     return lock
+
+
+@contextmanager
+def _own_copy() -> Iterator[None]:
+    """Say of a page that the folder keeps that nobody was meant to write it."""
+    try:
+        yield
+    except BadInput as problem:
+        raise StorageError(f"{problem.problems[0]}; this is the run's own copy: run its recipe again") from problem
 
 
 @contextmanager

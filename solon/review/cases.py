@@ -113,7 +113,8 @@ async def _tried(
 
 def _outcome(verdict: Verdict, tie: float) -> tuple[Outcome, float | None, str]:
     """Return the outcome, P(better is better) and why it is no clear one."""
-    sides = {vote.p_first > 0.5 for vote in verdict.votes if vote.p_first is not None and vote.p_first != 0.5}
+    # a vote of exactly 0.5 is on neither side
+    sides = {(vote.p_first > 0.5) - (vote.p_first < 0.5) for vote in verdict.votes if vote.p_first is not None}
     try:
         won = verdict.order(True, False, tie=tie)[0]
     except Aside as problem:

@@ -23,12 +23,12 @@ from solon import yamls
 from solon.complaints import short, words_of
 from solon.constitution import Constitution, Resolved
 from solon.constitution.load import installed, resolve, shipped
-from solon.errors import BadInput, StorageError
+from solon.errors import BadInput
 from solon.pipelines.recipe import Recipe, is_recipe, read_recipe, speaks_as_recipe
 from solon.pipelines.run import RunFolder
 from solon.rows import Prompt
 
-__all__ = ["Found", "Revision", "constitution_at", "constitution_now", "constitution_of"]
+__all__ = ["Found", "Revision", "constitution_at", "constitution_now"]
 
 
 @dataclass(frozen=True)
@@ -104,20 +104,6 @@ def constitution_now(run: Found) -> Found:
     )
 
 
-def constitution_of(run: RunFolder) -> Resolved:
-    """Return the constitution that a run was made with. Raises StorageError where its copy in the folder is none."""
-    with _own_copy():
-        return resolve(run.path / "constitution.yaml")
-
-
-@contextmanager
-def _own_copy() -> Iterator[None]:
-    try:
-        yield
-    except BadInput as problem:
-        raise StorageError(f"{problem.problems[0]}; this is the run's own copy: run its recipe again") from problem
-
-
 class Revision:
     """Reads files as they were at a revision: a Reader for `constitution.resolve`.
 
@@ -176,9 +162,7 @@ class Revision:
 
 
 def _of_run(run: RunFolder, name: str) -> Found:
-    constitution = constitution_of(run)
-    with _own_copy():
-        recipe = yamls.build(Recipe, yamls.read(run.path / "recipe.yaml"))
+    constitution, recipe = run.constitution, run.recipe
     plan = f"{run.facts['recipe']}-{run.facts['plan']}"
     return Found(constitution, name if plan in name else f"{name} ({plan})", recipe, run.path, run)
 

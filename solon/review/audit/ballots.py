@@ -23,7 +23,7 @@ from solon.judges import Pairwise
 from solon.pipelines.recipe import PreferenceSpec, RevisionSpec
 from solon.pipelines.run import RunFolder
 from solon.pipelines.survey import StepCount
-from solon.review.opinions import Duel
+from solon.review.audit.opinions import Duel
 from solon.review.texts import words
 from solon.rows import Asked, Draft, Pair, SetAside, Vote
 

@@ -17,10 +17,10 @@ from typing import Any
 from solon.complaints import short
 from solon.constitution import Case, Constitution, Principle, Turn
 from solon.errors import BadInput
+from solon.review.infer.preferences import SET_ASIDE, Preference, Preferences
+from solon.review.infer.proposals import ALIKE, Candidate
+from solon.review.infer.reconstruct import Measure, percent
 from solon.review.intervals import Interval
-from solon.review.preferences import SET_ASIDE, Preference, Preferences
-from solon.review.proposals import ALIKE, Candidate
-from solon.review.reconstruct import Measure, percent
 
 __all__ = [
     "COMBINED",

@@ -12,9 +12,9 @@ from statistics import fmean, pvariance
 
 from solon.constitution import Constitution
 from solon.errors import BadInput
-from solon.review.ballots import Ballot
+from solon.review.audit.ballots import Ballot
+from solon.review.audit.opinions import Duel, Judging, Opinion, judged, opinion
 from solon.review.intervals import Interval, wilson
-from solon.review.opinions import Duel, Judging, Opinion, judged, opinion
 
 __all__ = [
     "DROPPABLE",

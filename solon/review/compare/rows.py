@@ -19,14 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from solon import yamls
-from solon.constitution import Constitution, load
+from solon.constitution import Constitution
 from solon.constitution.diff import Difference, diff, word_diff
 from solon.dataset import RowStore
 from solon.errors import BadInput
 from solon.pipelines.recipe import Recipe
 from solon.pipelines.run import RunFolder
-from solon.review.comparison import (
+from solon.review.compare.comparison import (
     KINDS,
     Answered,
     Change,
@@ -39,8 +38,8 @@ from solon.review.comparison import (
     Untouched,
     Words,
 )
-from solon.review.effects import Table
-from solon.review.measures import (
+from solon.review.compare.effects import Table
+from solon.review.compare.measures import (
     chosen_better,
     equal,
     label,
@@ -74,14 +73,14 @@ def compare(a: Path, b: Path, *, most: int = 20) -> Comparison:
     Raises StorageError where there is no run, BadInput where the two have no prompt in common or another story.
     """
     one, other = RunFolder.open(a), RunFolder.open(b)
-    recipes = _recipe(one), _recipe(other)
+    recipes = one.recipe, other.recipe
     story = recipes[0].story.kind
     if recipes[1].story.kind != story:
         raise BadInput(
             f"{a} is a {story} run and {b} a {recipes[1].story.kind} run, whose labels answer other questions; "
             "compare two runs of one story"
         )
-    constitutions = _constitution(one), _constitution(other)
+    constitutions = one.constitution.constitution, other.constitution.constitution
     difference = diff(*constitutions)
     with one.store(read_only=True) as left, other.store(read_only=True) as right:
         met = _Met(story, most)
@@ -290,14 +289,6 @@ def _cut(text: str) -> str:
 
 
 # what differs between the runs themselves
-
-
-def _recipe(folder: RunFolder) -> Recipe:
-    return yamls.build(Recipe, yamls.read(folder.path / "recipe.yaml"))
-
-
-def _constitution(folder: RunFolder) -> Constitution:
-    return load(folder.path / "constitution.yaml")
 
 
 def _side(path: Path, folder: RunFolder, store: RowStore, constitution: Constitution) -> Side:

@@ -23,7 +23,7 @@ from solon.digests import tagged, uniform, whole
 from solon.errors import Aside
 from solon.judges.pairwise import compare
 from solon.markup import STOPS, ask_for, turn
-from solon.review.preferences import Preference
+from solon.review.infer.preferences import Preference
 
 __all__ = ["ALIKE", "MOST_RULES", "Candidate", "Proposal", "cluster", "propose", "read_rules"]
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from solon.review.agreement import DROPPABLE, Sample
-from solon.review.audit import Audit, OnePrinciple
+from solon.review.audit.agreement import DROPPABLE, Sample
+from solon.review.audit.opinions import Judging
+from solon.review.audit.records import Audit, OnePrinciple
 from solon.review.intervals import Interval, wilson
-from solon.review.opinions import Judging
 
 __all__ = ["Remark", "Remarks", "percent", "worth_a_look"]
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from solon.review.comparison import Effect, Group, Histogram, View
+from solon.review.compare.comparison import Effect, Group, Histogram, View
+from solon.review.compare.measures import MEASURES, Numbers
 from solon.review.intervals import Interval, clustered, wilson
-from solon.review.measures import MEASURES, Numbers
 from solon.review.texts import words
 from solon.rows import Row
 

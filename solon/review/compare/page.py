@@ -16,12 +16,12 @@ from markupsafe import Markup
 
 from solon.complaints import visible
 from solon.digests import whole
-from solon.review import plots
-from solon.review.compare import SLIGHT
-from solon.review.comparison import KINDS, Comparison, Effect, View, Words
-from solon.review.effects import LEAST
+from solon.review.compare import plots
+from solon.review.compare.comparison import KINDS, Comparison, Effect, View, Words
+from solon.review.compare.effects import LEAST
+from solon.review.compare.measures import MEASURES, SHARES
+from solon.review.compare.rows import SLIGHT
 from solon.review.intervals import RESAMPLES, Interval
-from solon.review.measures import MEASURES, SHARES
 
 __all__ = ["page"]
 
@@ -30,7 +30,7 @@ def page(comparison: Comparison) -> str:
     """Return the comparison as HTML. The same comparison makes the same page."""
     done, last = comparison, comparison.views[-1]
     room = Environment(
-        loader=PackageLoader("solon", "review"), autoescape=True, undefined=StrictUndefined, finalize=_visible,
+        loader=PackageLoader("solon", "review/compare"), autoescape=True, undefined=StrictUndefined, finalize=_visible,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     room.filters |= {

@@ -29,7 +29,7 @@ from solon.errors import Aside, BadInput
 from solon.judges import Pairwise
 from solon.pipelines.run import FAILED
 from solon.pipelines.survey import StepCount
-from solon.review.inferred import (
+from solon.review.infer.inferred import (
     COMBINED,
     DRAWN,
     WHOLE,
@@ -41,9 +41,9 @@ from solon.review.inferred import (
     drafted,
     principle_of,
 )
-from solon.review.preferences import Preference, Preferences
-from solon.review.proposals import MOST_RULES, Candidate, Proposal, cluster, propose
-from solon.review.reconstruct import measure, rate, verdict
+from solon.review.infer.preferences import Preference, Preferences
+from solon.review.infer.proposals import MOST_RULES, Candidate, Proposal, cluster, propose
+from solon.review.infer.reconstruct import measure, rate, verdict
 from solon.rows import Asked
 
 __all__ = ["PHASES", "infer", "survey"]
@@ -257,7 +257,7 @@ def _weighed(
         return [], ()
     import numpy as np
 
-    from solon.review.combine import choose, fit
+    from solon.review.infer.combine import choose, fit
 
     x = np.array([[each.x for each in row] for row in said]).T
     # a timid judge's votes are all near 0: what a rule's vote weighs is told against its own typical one

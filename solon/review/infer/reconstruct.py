@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from solon.review.baselines import BASELINES
+from solon.review.infer.baselines import BASELINES
+from solon.review.infer.preferences import Preference
 from solon.review.intervals import Interval, clustered, wilson
-from solon.review.preferences import Preference
 
 __all__ = ["Measure", "best_baseline", "measure", "percent", "rate", "verdict"]
 

@@ -13,7 +13,7 @@ from html import escape
 from io import StringIO
 from typing import Any
 
-from solon.review.comparison import Group, Histogram
+from solon.review.compare.comparison import Group, Histogram
 from solon.review.intervals import Interval
 
 __all__ = ["flips", "spread"]

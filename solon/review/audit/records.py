@@ -19,18 +19,17 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from solon import yamls
 from solon.complaints import short
-from solon.constitution import Constitution, Principle, Role, load
+from solon.constitution import Constitution, Principle, Role
 from solon.dataset import RowStore
 from solon.errors import BadInput
 from solon.pipelines.plan import Dice
 from solon.pipelines.recipe import Recipe
 from solon.pipelines.run import RunFolder
-from solon.review.agreement import Sample
-from solon.review.ballots import duel_of
+from solon.review.audit.agreement import Sample
+from solon.review.audit.ballots import duel_of
+from solon.review.audit.opinions import Judging, Opinion, judged, opinion, share
 from solon.review.intervals import Interval, clustered, wilson
-from solon.review.opinions import Judging, Opinion, judged, opinion, share
 from solon.review.texts import distance, words
 from solon.rows import Pair, Row, SetAside
 
@@ -146,13 +145,13 @@ def kept(run: str | Path) -> Kept:
     """Return the run at `run` with what it keeps. Raises StorageError, or BadInput where its copies were edited."""
     folder = RunFolder.open(Path(run))
     file = folder.path / "constitution.yaml"
-    constitution = load(file)
+    constitution = folder.constitution.constitution
     if constitution.digest != folder.facts.get("constitution"):
         raise BadInput(
             f"{file}: not the constitution that the run was made with (its digest in run.json is another); "
             "put it back, or start the run again"
         )
-    return Kept(folder, yamls.build(Recipe, yamls.read(folder.path / "recipe.yaml")), constitution)
+    return Kept(folder, folder.recipe, constitution)
 
 
 def audit(run: str | Path | Kept, sample: Sample | None = None) -> Audit:
