@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["Loc", "closest", "complaints", "one_of", "short", "visible", "words_of"]
+__all__ = ["Loc", "closest", "complaints", "counted", "one_of", "short", "visible", "words_of"]
 
 MOST_MISSPELT = 200
 """A longer word is no misspelling of ours, and comparing it letter by letter would take its time."""
@@ -44,6 +44,11 @@ def short(text: str, most: int = 60) -> str:
     """Return `text` on one line, at most `most` characters."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def counted(count: int, noun: str, nouns: str | None = None) -> str:
+    """Return "1 row", "2 rows", "0 rows"."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def visible(text: str) -> str:

@@ -702,8 +702,8 @@ def test_a_sample_that_was_killed_goes_on_from_the_ledger(own: Desk) -> None:
 def test_an_interrupted_sample_leaves_no_traceback(own: Desk) -> None:
     import signal
 
-    process = started("constitution", "audit", own.latest, "--sample", 20, cwd=own.path, env={"MODEL_DELAY": "0.2"})
     already = len(own.asked())
+    process = started("constitution", "audit", own.latest, "--sample", 20, cwd=own.path, env={"MODEL_DELAY": "2"})
     for _ in range(600):
         if len(own.asked()) > already:
             break

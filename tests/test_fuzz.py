@@ -28,7 +28,7 @@ SECONDS = 10.0  # for one file, on a busy machine: a hang is minutes
 MEGABYTES = 100
 
 REAL = [shipped_text(name) for name in shipped()] + [
-    path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples").rglob("*.yaml"))
+    path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples").rglob("*.yaml")) if "runs" not in path.parts
 ]
 EXTENDING = """\
 name: child

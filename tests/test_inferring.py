@@ -72,7 +72,7 @@ def test_a_killed_inference_goes_on_from_memory_and_ends_in_the_same_bytes(tmp_p
     whole, cut = folder(tmp_path / "whole", 60), folder(tmp_path / "cut", 60)
     arguments = (*INFER, "--to", "out.yaml", "--report", "out.json")
     unbroken = finished(started(*arguments, cwd=whole))
-    process = started(*arguments, cwd=cut, env={"MODEL_DELAY": "0.05"})
+    process = started(*arguments, cwd=cut, env={"MODEL_DELAY": "0.3"})
     while len(asked_in(cut)) < 150 and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -91,7 +91,7 @@ def test_a_killed_inference_goes_on_from_memory_and_ends_in_the_same_bytes(tmp_p
 
 def test_an_interrupt_keeps_what_is_answered(tmp_path: Path) -> None:
     path = folder(tmp_path, 60)
-    process = started(*INFER, cwd=path, env={"MODEL_DELAY": "0.05"})
+    process = started(*INFER, cwd=path, env={"MODEL_DELAY": "0.3"})
     while len(asked_in(path)) < 100 and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

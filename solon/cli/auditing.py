@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from solon.cli.apps import Latest, constitution_app
-from solon.cli.screen import columns, console, counted, money, plain, print_whole, progress_bar
+from solon.cli.screen import agreed, columns, console, counted, money, percents, plain, print_whole, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,10 +52,10 @@ def audit_command(
         def agree(quote: Quote) -> bool:
             _print_quote(told, quote)
             bar.stop()  # a question on the terminal is no place for a moving bar
-            agreed = _agreed(quote, yes=yes)
-            bar.update(task, total=quote.questions, visible=agreed)
+            asking = _agreed(quote, yes=yes)
+            bar.update(task, total=quote.questions, visible=asking)
             bar.start()
-            return agreed
+            return asking
 
         def tell(done: int) -> None:
             bar.update(task, completed=done)
@@ -82,18 +82,12 @@ def _print_quote(out: Console, quote: Quote) -> None:
 
 
 def _agreed(quote: Quote, *, yes: bool) -> bool:
-    import sys
-
-    from solon.errors import BadInput
-
     if yes or not quote.costs:
         return True
-    if not sys.stdin.isatty():
-        raise BadInput("the sample costs money and nobody can be asked here; give --yes, or leave --sample out")
-    agreed = typer.confirm("ask them?", err=True)
-    if not agreed:
-        typer.echo("no sample was taken; what follows is from the run's records", err=True)
-    return agreed
+    if agreed("the sample costs money and nobody can be asked here; give --yes, or leave --sample out"):
+        return True
+    typer.echo("no sample was taken; what follows is from the run's records", err=True)
+    return False
 
 
 def _print_audit(out: Console, audit: Audit, remarks: Remarks) -> None:
@@ -136,11 +130,8 @@ def _table(out: Console, title: str, heads: Iterable[str], lines: Iterable[Itera
 
 
 def _cell(told: Interval, usual: int | None = None) -> str:
-    """Return "52 [38-66]": per cent and its interval, and behind them n where it is not the line's `usual` one."""
-    if told.value is None:
-        return "-"
-    around = "?" if told.low is None or told.high is None else f"{100 * told.low:.0f}-{100 * told.high:.0f}"
-    return f"{100 * told.value:.0f} [{around}]{'' if told.n == usual else f' {told.n:,}'}"
+    """Return "52 [38-66]", and behind it n where it is not the line's `usual` one."""
+    return percents(told) + ("" if told.value is None or told.n == usual else f" {told.n:,}")
 
 
 def _mean(told: Interval) -> str:
@@ -235,5 +226,5 @@ def _sampled(out: Console, sample: Sample) -> None:
     for each in divided[:MOST_SHOWN]:
         against = f"{_cell(each.minority)} % against the majority"
         orders = "" if each.between_orders is None else f", {each.between_orders:.2f} between the orders"
-        prompt = short(" ".join(each.prompt.split()), 80)
+        prompt = short(each.prompt, 80)
         out.print(plain(f"row {each.row}: {against}, variance of P {each.variance:.4f}{orders}: {prompt}"))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from solon.review.compare.comparison import Comparison, Side, View
+    from solon.review.intervals import Interval
 
 SHOWN_ROWS = 5
 SHOWN_EFFECTS = 5
@@ -70,7 +71,7 @@ def _print(out: Console, done: Comparison) -> None:
     print_whole(out, _labels(done))
     for view in done.views:
         flips = view.flips
-        out.print(f"flipped among {view.name}: {_share(flips.value, flips.low, flips.high)}, n {flips.n:,}")
+        out.print(f"flipped among {view.name}: {_share(flips)}, n {flips.n:,}")
     out.print(f"untouched: {_untouched(done)}")
     for view in done.views:
         out.print()
@@ -116,10 +117,10 @@ def _labels(done: Comparison) -> Table:
     return table
 
 
-def _share(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None or low is None or high is None:
+def _share(told: Interval) -> str:
+    if told.value is None or told.low is None or told.high is None:
         return "-"
-    return f"{value:.1%} [{low:.1%}, {high:.1%}]"
+    return f"{told.value:.1%} [{told.low:.1%}, {told.high:.1%}]"
 
 
 def _untouched(done: Comparison) -> str:
@@ -141,8 +142,7 @@ def _print_effects(out: Console, view: View) -> None:
         if not change.n or change.value == change.low == change.high == 0:
             still.append(MEASURES[effect.measure] + ("" if change.n else " (in no row)"))
             continue
-        told = _change(change.value, change.low, change.high)
-        figures = (_figure(effect.a), _figure(effect.b), told, f"{change.n:,}")
+        figures = (_figure(effect.a), _figure(effect.b), _change(change), f"{change.n:,}")
         table.add_row(MEASURES[effect.measure], *figures, style="bold" if effect.beyond else "")
     if table.row_count:
         print_whole(out, table)
@@ -154,11 +154,11 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
-def _change(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
+def _change(told: Interval) -> str:
+    if told.value is None:
         return "-"
-    bounds = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
-    return f"{value:+.3f}{bounds}"
+    bounds = "" if told.low is None or told.high is None else f" [{told.low:+.3f}, {told.high:+.3f}]"
+    return f"{told.value:+.3f}{bounds}"
 
 
 def _beyond(view: View) -> Iterator[str]:
@@ -166,18 +166,15 @@ def _beyond(view: View) -> Iterator[str]:
     from solon.review.compare.effects import LEAST
     from solon.review.compare.measures import MEASURES
 
-    found = [(effect.size, group, effect) for group in view.groups for effect in group.effects if effect.beyond]
-    found.sort(key=lambda one: -one[0])
     yield (
         f"{view.name}, groups and all: {view.marked:,} of {counted(view.looked_at, 'interval')} (95 %, over at least "
         f"{LEAST} rows) show an effect; without any, about {view.looked_at * 0.05:.1f} would by chance"
-        + ("; the largest of groups:" if found else "")
+        + ("; the largest of groups:" if view.found else "")
         if view.looked_at
         else f"{view.name}, groups and all: no interval over at least {LEAST} rows moved"
     )
-    for _, group, effect in found[:SHOWN_EFFECTS]:
-        change = effect.change
-        moved = f"{_change(change.value, change.low, change.high)}, n {change.n:,}"
+    for group, effect in view.found[:SHOWN_EFFECTS]:
+        moved = f"{_change(effect.change)}, n {effect.change.n:,}"
         yield f"  {group.family} {group.name}: {MEASURES[effect.measure]} {moved}"
 
 

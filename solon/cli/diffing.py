@@ -158,15 +158,9 @@ def _labelled(name: str, value: Text) -> Text:
 def _change(change: Change, out: Console) -> Text:
     if isinstance(change.old or change.new, str) and change.name != "kind":
         return _labelled(change.name, worded(change.words, out))
-    return _labelled(change.name, styled(plain(f"{_value(change.old)} -> {_value(change.new)}")))
+    from solon.constitution.diff import told
 
-
-def _value(value: Any) -> str:
-    if isinstance(value, tuple):
-        if value and not isinstance(value[0], str):
-            return counted(len(value), "of them", "of them")
-        return ", ".join(value) or "none"
-    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
+    return _labelled(change.name, styled(plain(f"{told(change.old)} -> {told(change.new)}")))
 
 
 def worded(pieces: Iterable[Piece], out: Console) -> Text:

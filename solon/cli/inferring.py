@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from solon.cli.apps import constitution_app
-from solon.cli.screen import columns, console, counted, money, plain, print_whole, progress_bar
+from solon.cli.screen import (
+    agreed,
+    columns,
+    console,
+    counted,
+    money,
+    percents,
+    plain,
+    print_whole,
+    progress_bar,
+    spending,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,7 +78,8 @@ def infer_command(
     _print_pairs(told, given)
     price = asyncio.run(estimate_inference(given, spec, recipe=recipe, model=model))
     _print_price(told, price)
-    if not _agreed(price, yes=yes):
+    nobody = "this costs money and nobody can be asked here; give --yes to go on"
+    if price.costs and not yes and not agreed(nobody):
         raise typer.Exit(1)
     with _Bar(told) as bar:
         done = asyncio.run(infer_constitution(given, spec, recipe=recipe, model=model, tell=bar.tell))
@@ -120,16 +131,6 @@ def _print_price(out: Console, price: Estimated) -> None:
         out.print(f"{tokens}; {money(dollars) if dollars is None else 'at most about ' + money(dollars)}")
 
 
-def _agreed(price: Estimated, *, yes: bool) -> bool:
-    from solon.errors import BadInput
-
-    if yes or price.free or not price.at_most:
-        return True
-    if not sys.stdin.isatty():
-        raise BadInput("this costs money and nobody can be asked here; give --yes to go on")
-    return typer.confirm("ask them?", err=True)
-
-
 class _Bar:
     """Where the inference stands: a live bar on a terminal, a line a phase elsewhere."""
 
@@ -173,7 +174,7 @@ def _print_inferred(out: Console, done: Inference) -> None:
     out.print(plain(inferred.verdict), style="bold")
     if inferred.failed:
         out.print(f"{counted(inferred.failed, 'question')} got no answer; start again to ask them anew", style="yellow")
-    out.print(f"{counted(done.asked, 'call')} asked, {done.known:,} known; {money(done.dollars)}")
+    out.print(spending(done.asked, done.known, done.dollars))
 
 
 def _print_rules(out: Console, inferred: Inferred) -> None:
@@ -181,7 +182,7 @@ def _print_rules(out: Console, inferred: Inferred) -> None:
     table = columns("weight>", "from>", "decides %>", "right %>", f"candidate, by the {judged} it judged")
     for rule in inferred.rules:
         weight = rule.fate if rule.weight is None else f"{rule.weight:.2f}"
-        right = f"{_cell(rule.right)} {rule.right.n:,}"
+        right = f"{percents(rule.right)} {rule.right.n:,}"
         table.add_row(weight, f"{rule.candidate.support:,}", _share(rule.speaks), right, plain(rule.candidate.text))
     out.print()
     out.print(table, soft_wrap=False)
@@ -195,8 +196,8 @@ def _print_measures(out: Console, inferred: Inferred) -> None:
     held_out = counted(inferred.counts["held out"], "held-out pair")
     table = columns(held_out, "score %>", "decides %>", "right %>", "over baseline>")
     for each in inferred.measures:
-        gap = "" if each.against is None else _cell(each.against, "+", " to ")
-        cells = _cell(each.score), _share(each.speaks), f"{_cell(each.right)} {each.right.n:,}", gap
+        gap = "" if each.against is None else percents(each.against, "+", " to ")
+        cells = percents(each.score), _share(each.speaks), f"{percents(each.right)} {each.right.n:,}", gap
         table.add_row(each.name, *cells, style="dim" if each.kind == "baseline" else "")
     out.print()
     print_whole(out, table)
@@ -206,13 +207,3 @@ def _print_measures(out: Console, inferred: Inferred) -> None:
 
 def _share(told: Interval) -> str:
     return "-" if told.value is None else f"{100 * told.value:.0f}"
-
-
-def _cell(told: Interval, sign: str = "", to: str = "-") -> str:
-    """Return "52 [38-66]"."""
-    if told.value is None:
-        return "-"
-    around = "?"
-    if told.low is not None and told.high is not None:
-        around = f"{100 * told.low:{sign}.0f}{to}{100 * told.high:{sign}.0f}"
-    return f"{100 * told.value:{sign}.0f} [{around}]"

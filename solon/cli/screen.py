@@ -6,10 +6,14 @@ sequences (the terminal would obey them) and half characters (no stream can hold
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-from solon.complaints import visible
+import typer
+
+from solon.complaints import counted, visible
 from solon.digests import whole
+from solon.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +21,21 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["columns", "console", "counted", "money", "plain", "print_whole", "progress_bar", "styled"]
+    from solon.review.intervals import Interval
+
+__all__ = [
+    "agreed",
+    "columns",
+    "console",
+    "counted",
+    "money",
+    "percents",
+    "plain",
+    "print_whole",
+    "progress_bar",
+    "spending",
+    "styled",
+]
 
 
 def console(**given: Any) -> Console:
@@ -68,9 +86,26 @@ def plain(text: object) -> str:
     return visible(whole(str(text)))
 
 
-def counted(count: int, noun: str, nouns: str | None = None) -> str:
-    """Return "1 row", "2 rows", "0 rows"."""
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+def agreed(nobody: str) -> bool:
+    """Return whether somebody agrees to what was told. Raises BadInput, in these words, where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise BadInput(nobody)
+    return typer.confirm("ask them?", err=True)
+
+
+def percents(told: Interval, sign: str = "", to: str = "-") -> str:
+    """Return "52 [38-66]": per cent and its 95 % interval; `sign` "+" for changes."""
+    if told.value is None:
+        return "-"
+    around = "?"
+    if told.low is not None and told.high is not None:
+        around = f"{100 * told.low:{sign}.0f}{to}{100 * told.high:{sign}.0f}"
+    return f"{100 * told.value:{sign}.0f} [{around}]"
+
+
+def spending(asked: int, known: int, dollars: float | None) -> str:
+    """Return "3 calls asked, 40 known; $0.12"."""
+    return f"{counted(asked, 'call')} asked, {known:,} known; {money(dollars)}"
 
 
 def money(dollars: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from solon.cli.apps import constitution_app
-from solon.cli.screen import columns, console, counted, money, plain
+from solon.cli.screen import columns, console, counted, plain, spending
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -50,6 +50,7 @@ def test(
 def _print(tested: Tested) -> None:
     from itertools import groupby
 
+    from solon.complaints import short
     from solon.review.cases import BY_PLACE, tally
 
     out = console()
@@ -65,11 +66,11 @@ def _print(tested: Tested) -> None:
         for each in told:
             out.print(_where(tested, each), style="red" if each.outcome == "fail" else "yellow")
         for name, text in (("prompt", case.prompt[-1].content), ("better", case.better), ("worse", case.worse)):
-            out.print(f"  {name:6}  {plain(_one_line(text))}")
+            out.print(f"  {name:6}  {plain(short(text, 100))}")
     passed = len(tested.tried) - len(missed)
     out.print(
         f"\n{passed} of {counted(len(tested.tried), 'judgement')} as the cases say, by {plain(tested.judge)}; "
-        f"{counted(tested.asked, 'call')} asked, {tested.known:,} known; {money(tested.dollars)}"
+        f"{spending(tested.asked, tested.known, tested.dollars)}"
     )
     placed = sum(each.detail == BY_PLACE for each in tested.tried)
     if 2 * placed > len(tested.tried):
@@ -98,12 +99,6 @@ def _where(tested: Tested, each: Tried) -> str:
 def _place(tested: Tested, each: Tried) -> tuple[str, int]:
     ids = [principle.id for principle in tested.resolved.constitution.principles]
     return tested.resolved.place("principles", ids.index(each.principle), "cases", each.number - 1)
-
-
-def _one_line(text: str, most: int = 100) -> str:
-    from solon.complaints import short
-
-    return short(text, most)
 
 
 def _junit(tested: Tested, *, strict: bool) -> bytes:

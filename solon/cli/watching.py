@@ -10,7 +10,7 @@ import typer
 
 from solon.cli.apps import RecipeFile, app
 from solon.cli.planning import closing
-from solon.cli.screen import console, counted, money, plain, styled
+from solon.cli.screen import console, counted, plain, spending, styled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,7 +105,7 @@ def _print_went(went: Went, out: Console) -> None:
         _print_change(change, out)
     if len(went.changes) > MOST_CHANGES:
         out.print(f"... and {counted(len(went.changes) - MOST_CHANGES, 'more row')}: solon pairs {done.folder.path}")
-    asked = f"{counted(done.progress.asked, 'call')} asked, {done.progress.known:,} known; {money(done.dollars)}"
+    asked = spending(done.progress.asked, done.progress.known, done.dollars)
     if went.compared:
         moved = f"{counted(len(went.changes), 'row')} came out otherwise, {went.same:,} as before"
         moved += f", {went.gone:,} not among them any more" if went.gone else ""

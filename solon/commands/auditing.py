@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from solon.commands.lending import estimates, free
 from solon.commands.runs import GRACE_SECONDS
 from solon.errors import BadInput
 from solon.pipelines.recipe import CastSpec, Recipe, read_recipe
@@ -13,7 +14,7 @@ from solon.pipelines.survey import StepCount
 from solon.review.audit.agreement import Sample, read
 from solon.review.audit.ballots import ballots, questions, sample, survey
 from solon.review.audit.records import Audit, Kept, audit, kept
-from solon.workshop import Estimate, Workshop, estimate
+from solon.workshop import Estimate, Workshop
 
 __all__ = ["Quote", "audit_run"]
 
@@ -116,16 +117,12 @@ def _same_judge(this: Kept, identity: str) -> None:
 
 
 def _quote(shop: Workshop, pairs: int, there: int, questions: int, counts: dict[str, StepCount]) -> Quote:
-    cost = most = Estimate()
-    price = shop.price("judge")
-    for count in counts.values():
-        sure, _, at_most = estimate(price, count)
-        cost, most = cost + sure, most + at_most
+    cost, _, most = estimates(shop, (("judge", count) for count in counts.values()))
     return Quote(
         shop.model("judge").name, pairs, there, questions,
         sum(count.known for count in counts.values()),
         sum(count.certain for count in counts.values()),
         sum(count.at_most for count in counts.values()),
         cost, most,
-        free=price is not None and not (price.input or price.output),
+        free=free(shop, "judge"),
     )  # fmt: skip

@@ -146,7 +146,7 @@ def _recipe(file: Path, page: yamls.Document) -> tuple[str | None, list[Problem]
     problems += found
     if resolved is None or dice is None or any(each.severity == "error" for each in found):
         return None, problems
-    prompts = _counted(met.prompts, "prompt")
+    prompts = counted(met.prompts, "prompt")
     return f"{file}: a {recipe.story.kind} recipe, {prompts}, {_size(resolved)}", [
         *problems, *_advice(advise(recipe, page, resolved, met))
     ]  # fmt: skip
@@ -192,11 +192,7 @@ def _mistakes(problem: SolonError, file: str, line: int | None = None, other: st
 
 
 def _size(resolved: Resolved) -> str:
-    return _counted(len(resolved.constitution.principles), "principle")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return counted(len(resolved.constitution.principles), "principle")
 
 
 _PLACED = re.compile(r"([^\n]+?):([0-9]+): ")

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from solon.cast import Player
-from solon.commands.lending import judge_recipe
+from solon.commands.lending import estimates, free, judge_recipe
 from solon.commands.runs import GRACE_SECONDS
 from solon.errors import BadInput, Halt
-from solon.pipelines.recipe import Recipe, RevisionSpec, read_recipe
+from solon.pipelines.recipe import Recipe, RevisionSpec, find_recipe, read_recipe
 from solon.pipelines.survey import StepCount
 from solon.review.infer.inferred import Inferred, InferSpec
 from solon.review.infer.preferences import Preferences
-from solon.workshop import Estimate, Workshop, estimate
+from solon.workshop import Estimate, Workshop
 
 __all__ = ["Estimated", "Inference", "estimate_inference", "infer_constitution"]
 
@@ -35,6 +35,11 @@ class Estimated:
     cost: Estimate
     most: Estimate
     free: bool
+
+    @property
+    def costs(self) -> bool:
+        """Return whether somebody should be asked before this is paid; an unknown price counts as one."""
+        return bool(self.at_most) and not self.free
 
     @property
     def known(self) -> int:
@@ -78,13 +83,9 @@ async def estimate_inference(
         nobody = shop.ledger.door(None)
         dry = replace(proposer, ask=nobody), replace(judge, ask=nobody)
         phases = await survey(pairs, *dry, page.judging, spec)
-        cost = most = Estimate()
-        prices = {phase: shop.price("critic" if phase == "propose" else "judge") for phase in phases}
-        for phase, count in phases.items():
-            certain, _, at_most = estimate(prices[phase], count)
-            cost, most = cost + certain, most + at_most
-        free = all(price is not None and not (price.input or price.output) for price in prices.values())
-        return Estimated(proposer.name, judge.name, phases, cost, most, free)
+        roles = ("critic" if phase == "propose" else "judge" for phase in phases)
+        cost, _, most = estimates(shop, zip(roles, phases.values(), strict=True))
+        return Estimated(proposer.name, judge.name, phases, cost, most, free(shop, "critic", "judge"))
 
 
 async def infer_constitution(
@@ -126,7 +127,8 @@ def _lent(recipe: str | Path | None, model: str | None) -> tuple[Recipe, Path]:
         page, base = judge_recipe(model), Path()
     else:
         assert recipe is not None
-        page, base = read_recipe(recipe), Path(recipe) if Path(recipe).is_dir() else Path(recipe).parent
+        path = find_recipe(recipe)
+        page, base = read_recipe(path), path.parent
     # a preference story has no critic of its own
     return page.model_copy(update={"story": RevisionSpec(kind="revision")}), base
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from solon.calls import Usage
+from solon.commands.lending import estimates
 from solon.constitution import Constitution
 from solon.constitution.diff import Difference, diff
 from solon.dataset import RowStore
@@ -17,7 +18,7 @@ from solon.pipelines.plan import planning
 from solon.pipelines.recipe import Recipe, find_recipe, read_recipe
 from solon.pipelines.run import FAILED, RunFolder
 from solon.pipelines.survey import Count, Survey, take_survey
-from solon.workshop import Estimate, Workshop, estimate
+from solon.workshop import Estimate, Workshop
 
 __all__ = ["Planned", "plan_recipe"]
 
@@ -116,14 +117,13 @@ async def plan_recipe(path: str | Path, *, limit: int | None = None, against: st
                     plan, dry, limit=limit, walked=walked, failed=FAILED, earlier=[each.store for each in earlier],
                     recall=shop.ledger.get,
                 )  # fmt: skip
-            certain, expected, at_most, known_usage = Estimate(), Estimate(), Estimate(), Usage()
-            for step, count in survey.steps.items():
-                sure, about, most = estimate(shop.price(survey.roles[step]), count)
-                certain, expected, at_most = certain + sure, expected + about, at_most + most
-                known_usage += count.known_usage
+            certain, expected, at_most = estimates(
+                shop, ((survey.roles[step], count) for step, count in survey.steps.items())
+            )
+    known = sum((count.known_usage for count in survey.steps.values()), Usage())
     names = {player.role: player.name for player in dry.players() if player.role in recipe.roles()}
     return Planned(
-        recipe, plan.name, folder, exists, survey, known_usage, certain, expected, at_most, names,
+        recipe, plan.name, folder, exists, survey, known, certain, expected, at_most, names,
         against=earlier[0].folder.path if earlier else None,
         difference=diff(earlier[0].constitution, plan.constitution) if earlier else None,
         rate=_rate(each.folder for each in earlier),

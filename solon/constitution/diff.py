@@ -23,7 +23,7 @@ from rapidfuzz.distance import LCSseq
 
 from solon.constitution.principles import ROLES, Constitution, Principle, Role
 
-__all__ = ["DRAWS", "KINDS", "Change", "Difference", "Edit", "Op", "Piece", "diff", "word_diff"]
+__all__ = ["DRAWS", "KINDS", "Change", "Difference", "Edit", "Op", "Piece", "diff", "told", "word_diff"]
 
 Op = Literal["equal", "delete", "insert"]
 Piece = tuple[Op, str]
@@ -185,6 +185,13 @@ def diff(old: Constitution, new: Constitution) -> Difference:
         if name != "principles" and getattr(old, name) != getattr(new, name)
     ]
     return Difference(old, new, tuple(edits), tuple(facts))
+
+
+def told(value: Any) -> str:
+    """Return `old` or `new` of a Change as people read it."""
+    if isinstance(value, tuple):
+        return f"{len(value):,} of them" if value and not isinstance(value[0], str) else ", ".join(value) or "none"
+    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def word_diff(old: str, new: str) -> list[Piece]:

@@ -17,13 +17,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from solon.calls import Call, Reply, Usage
-from solon.cast import Cast
+from solon.cast import Cast, Player
 from solon.dataset import RowStore
+from solon.judges import Pairwise
 from solon.pipelines.past import Past
 from solon.pipelines.plan import TURN, Plan
 from solon.rows import Asked, Pair, Row, SetAside
 
-__all__ = ["Count", "StepCount", "Survey", "take_survey"]
+__all__ = ["Count", "StepCount", "Survey", "most_judging", "take_survey"]
 
 Recall = Callable[[str], Reply | None]
 
@@ -183,12 +184,16 @@ def _failed(outcome: Pair | SetAside, failed: frozenset[str]) -> bool:
 
 
 def _most(plan: Plan, cast: Cast, step: str, role: str) -> int:
-    """Return the tokens that one answer of a step may have: a judge that is read by log-probabilities says one."""
-    judge = cast.judge
-    weighed = plan.recipe.judging.source(judge.can, judge.form, judge.name) == "logprobs"
-    if role == "judge" and weighed and not step.endswith(".reason"):
-        return 1
+    """Return the tokens that one answer of a step may have."""
+    if role == "judge":
+        return most_judging(plan.recipe.judging, cast.judge, step)
     return next(player.sampling.max_tokens for player in cast.players() if player.role == role)
+
+
+def most_judging(judging: Pairwise, judge: Player, step: str) -> int:
+    """Return the tokens that one answer of a judge's step may have: read by log-probabilities, it says one."""
+    weighed = judging.source(judge.can, judge.form, judge.name) == "logprobs"
+    return 1 if weighed and not step.endswith(".reason") else judge.sampling.max_tokens
 
 
 async def _look_back(

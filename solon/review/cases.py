@@ -10,18 +10,19 @@ such a comparison as a tie). A judge that did not answer has said nothing, and i
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from solon.calls import Message
-from solon.cast import Player, together
+from solon.cast import Player
 from solon.complaints import one_of
 from solon.constitution import Case, Constitution, Principle
 from solon.errors import Aside, BadInput
 from solon.judges import Pairwise, Verdict
+from solon.judges.verdict import aggregate
+from solon.review.asking import ask_all
 from solon.rows import Vote
 
 __all__ = ["BY_PLACE", "OUTCOMES", "Outcome", "Scope", "Tried", "tally", "try_cases"]
@@ -80,21 +81,14 @@ async def try_cases(
         ("own", constitution.judged_by),
         ("whole", lambda principle: whole),
     )
-    room = asyncio.Semaphore(window)
-
-    async def tried(principle: Principle, number: int, case: Case, scope: Scope, wording: str) -> Tried:
-        async with room:
-            done = await _tried(judge, judging, principle.id, number, case, scope, wording)
-        tell(done)
-        return done
-
-    return await together(
-        *(
-            tried(principle, number, case, scope, wording(principle))
-            for principle in wanted
-            for number, case in enumerate(principle.cases, start=1)
-            for scope, wording in scopes
-        )
+    asked = (
+        (principle.id, number, case, scope, wording(principle))
+        for principle in wanted
+        for number, case in enumerate(principle.cases, start=1)
+        for scope, wording in scopes
+    )
+    return await ask_all(
+        asked, lambda case: _tried(judge, judging, *case), window=window, tell=lambda tried, done: tell(tried)
     )
 
 
@@ -113,6 +107,7 @@ async def _tried(
 
 def _outcome(verdict: Verdict, tie: float) -> tuple[Outcome, float | None, str]:
     """Return the outcome, P(better is better) and why it is no clear one."""
+    p = aggregate(verdict.votes).p  # before any clamp
     # a vote of exactly 0.5 is on neither side
     sides = {(vote.p_first > 0.5) - (vote.p_first < 0.5) for vote in verdict.votes if vote.p_first is not None}
     try:
@@ -120,14 +115,8 @@ def _outcome(verdict: Verdict, tie: float) -> tuple[Outcome, float | None, str]:
     except Aside as problem:
         if problem.reason != "tie":
             return "unanswered", None, str(problem)
-        return "unsure", _mean(verdict.votes), BY_PLACE if len(sides) > 1 else f"a tie: within {tie:g} of 0.5"
-    p = _mean(verdict.votes)
+        return "unsure", p, BY_PLACE if len(sides) > 1 else f"a tie: within {tie:g} of 0.5"
     return ("unsure", p, BY_PLACE) if len(sides) > 1 else ("pass" if won else "fail", p, "")
-
-
-def _mean(votes: Sequence[Vote]) -> float:
-    known = [vote.p_first for vote in votes if vote.p_first is not None]
-    return sum(known) / len(known)
 
 
 def _with_cases(constitution: Constitution, ids: Collection[str]) -> list[Principle]:

@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from solon.calls import Call, Reply
-from solon.cast import Player, together
+from solon.cast import Player
 from solon.constitution import Constitution, Principle
 from solon.digests import uniform
 from solon.errors import Aside
 from solon.judges import Pairwise
 from solon.pipelines.recipe import PreferenceSpec, RevisionSpec
 from solon.pipelines.run import RunFolder
-from solon.pipelines.survey import StepCount
+from solon.pipelines.survey import StepCount, most_judging
+from solon.review.asking import ask_all
 from solon.review.audit.opinions import Duel
 from solon.review.texts import words
 from solon.rows import Asked, Draft, Pair, SetAside, Vote
@@ -109,17 +110,12 @@ async def ballots(
 
     A call that fails is a ballot without votes, and says why. Raises Halt and StorageError as soon as one does.
     """
-    cast: dict[int, Ballot] = {}
-    waiting = enumerate(questions(duels, constitution))
 
-    async def voting() -> None:
-        for place, (duel, principle) in waiting:  # shared by all: each is taken once
-            cast[place] = await _ballot(duel, principle, constitution, judging, judge)
-            tell(len(cast))
-            await asyncio.sleep(0)  # what memory knows never waits, and Ctrl-C must still be heard
+    async def voting(question: tuple[Duel, Principle]) -> Ballot:
+        return await _ballot(*question, constitution, judging, judge)
 
-    await together(*(voting() for _ in range(window)))
-    return tuple(cast[place] for place in sorted(cast))
+    asked = questions(duels, constitution)
+    return tuple(await ask_all(asked, voting, window=window, tell=lambda ballot, done: tell(done)))
 
 
 async def _ballot(
@@ -142,9 +138,8 @@ async def survey(
 
     `judge` must stand in front of memory with nothing behind it.
     """
-    source = judging.source(judge.can, judge.form, judge.name)
     counts = {
-        step: StepCount(most=1 if source == "logprobs" and not step.endswith(".reason") else judge.sampling.max_tokens)
+        step: StepCount(most=most_judging(judging, judge, step))
         for step, _ in judging.steps(STEP, judge.can, judge.form, judge.name)
     }
     seen: set[str] = set()

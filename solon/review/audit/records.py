@@ -316,7 +316,7 @@ def _note_rounds(outcome: Pair | SetAside, rounds: int, told: Opinion | None, re
         of.stripped.append((row.id, after.stripped))
         of.trimmed.append((row.id, after.trimmed))
         if fine and len(of.examples) < EXAMPLES:
-            of.examples.append((row.index, short(" ".join(words(after.critique)), 200)))
+            of.examples.append((row.index, short(after.critique, 200)))
         if last and told and told.p is not None:
             of.p_better.append((row.id, 1.0 - told.p))
             of.better += [(row.id, told.side < 0)] if told.side else []

@@ -160,6 +160,12 @@ class View:
     effects: tuple[Effect, ...]
     groups: tuple[Group, ...]
 
+    @property
+    def found(self) -> list[tuple[Group, Effect]]:
+        """Return the effects of groups whose interval leaves out 0, the largest one first."""
+        found = [(group, effect) for group in self.groups for effect in group.effects if effect.beyond]
+        return sorted(found, key=lambda one: -one[1].size)
+
 
 @dataclass(frozen=True, slots=True)
 class Untouched:

@@ -14,10 +14,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from solon.complaints import visible
+from solon.complaints import counted, visible
 from solon.digests import whole
 from solon.review.compare import plots
-from solon.review.compare.comparison import KINDS, Comparison, Effect, View, Words
+from solon.review.compare.comparison import KINDS, Comparison, View, Words
 from solon.review.compare.effects import LEAST
 from solon.review.compare.measures import MEASURES, SHARES
 from solon.review.compare.rows import SLIGHT
@@ -35,13 +35,13 @@ def page(comparison: Comparison) -> str:
     )  # fmt: skip
     room.filters |= {
         "share": _share, "figure": _figure, "by": _by, "p": _p, "alike": _alike, "count": "{:,}".format,
-        "counted": _counted,
+        "counted": counted,
     }  # fmt: skip
     unmoved = [each.measure for each in done.views[0].effects if each.change.low == each.change.high == 0]
     moved = [each.measure for each in last.effects if each.change.n and each.measure not in unmoved]
     return room.get_template("report.html").render(
         done=done, last=last, kinds=KINDS, measures=MEASURES, least=LEAST, slight=SLIGHT, resamples=RESAMPLES,
-        labels=_labels(done), table=_cross_table(done), found=_found(last), pictures=_pictures(done, last),
+        labels=_labels(done), table=_cross_table(done), pictures=_pictures(done, last),
         moved=moved, unmoved=unmoved,
     )  # fmt: skip
 
@@ -67,12 +67,6 @@ def _labels(done: Comparison) -> tuple[list[str], list[str]]:
 
 def _cross_table(done: Comparison) -> dict[tuple[str, str], int]:
     return {(outcome.a, outcome.b): outcome.rows for outcome in done.outcomes}
-
-
-def _found(view: View) -> list[tuple[str, str, Effect]]:
-    """Return (family, name, effect) of the groups whose interval leaves out 0, the largest effect first."""
-    found = [(group.family, group.name, effect) for group in view.groups for effect in group.effects if effect.beyond]
-    return sorted(found, key=lambda one: -one[2].size)
 
 
 def _pictures(done: Comparison, view: View) -> list[tuple[str, Markup, str]]:
@@ -103,10 +97,6 @@ def _alike(words: Words) -> bool:
 
 
 LEAST_ALIKE = 0.2
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _share(one: Interval) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from solon.constitution import Constitution
-from solon.constitution.diff import Difference, diff, word_diff
+from solon.constitution.diff import Difference, diff, told, word_diff
 from solon.dataset import RowStore
 from solon.errors import BadInput
 from solon.pipelines.recipe import Recipe
@@ -322,14 +322,8 @@ def _edits(difference: Difference) -> Iterator[Edit]:
 
 def _words(old: Any, new: Any) -> Words:
     """Return the word diff of two values; what is no text is told as it is written."""
-    one, other = ("" if value is None else value if isinstance(value, str) else _told(value) for value in (old, new))
+    one, other = ("" if value is None else told(value) for value in (old, new))
     return tuple(word_diff(_cut(one), _cut(other)))
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"{len(value)} of them" if value and not isinstance(value[0], str) else ", ".join(value) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _settings(a: RunFolder, one: Recipe, b: RunFolder, other: Recipe) -> Iterator[Setting]:

@@ -28,7 +28,8 @@ from solon.digests import uniform
 from solon.errors import Aside, BadInput
 from solon.judges import Pairwise
 from solon.pipelines.run import FAILED
-from solon.pipelines.survey import StepCount
+from solon.pipelines.survey import StepCount, most_judging
+from solon.review.asking import ask_all
 from solon.review.infer.inferred import (
     COMBINED,
     DRAWN,
@@ -98,25 +99,8 @@ class _Asking:
         return Heard((2 * p - 1) * (1 if won else -1), clear=sides == {won})
 
     async def _all(self, phase: str, jobs: Sequence[T], ask: Callable[[T], Awaitable[R]]) -> list[R]:
-        """Return what every job came to, in order; `window` of them are asked at once."""
-        answers: dict[int, R] = {}
-        waiting = iter(enumerate(jobs))
-
-        async def work() -> None:
-            for place, job in waiting:  # all workers share it: each job is taken once
-                answers[place] = await ask(job)
-                self.tell(phase, len(answers), len(jobs))
-                await asyncio.sleep(0)  # what memory knows never waits, and Ctrl-C must still be heard
-
         self.tell(phase, 0, len(jobs))
-        workers = [asyncio.create_task(work()) for _ in range(min(self.window, len(jobs)))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-        return [answers[place] for place in range(len(jobs))]
+        return await ask_all(jobs, ask, window=self.window, tell=lambda answer, done: self.tell(phase, done, len(jobs)))
 
 
 def _asking(
@@ -204,8 +188,7 @@ async def survey(
     counted at most. Raises BadInput as `infer` does.
     """
     ask = _asking(pairs, proposer, judge, judging, spec, 1, lambda phase, done, of: None)
-    weighed = ask.judging.source(judge.can, judge.form, judge.name) == "logprobs" and not judging.reasoning
-    most = 1 if weighed else judge.sampling.max_tokens
+    most = judge.sampling.max_tokens if judging.reasoning else most_judging(judging, judge, "vote")
     counts = {phase: StepCount(most=proposer.sampling.max_tokens if phase == PHASES[0] else most) for phase in PHASES}
     met: dict[str, set[str]] = {phase: set() for phase in PHASES}
 

@@ -129,7 +129,7 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
             yield from _texts(each, depth + 1)
 
 
-def cluster(proposals: Sequence[Proposal], *, seed: int, most: int, alike: float = ALIKE) -> list[Candidate]:
+def cluster(proposals: Sequence[Proposal], *, seed: int, most: int) -> list[Candidate]:
     """Return at most `most` candidates, the one with the greatest support first; equal support is decided by hash.
 
     Average linkage over 1 - token set ratio of the words that carry the sense; each group speaks through its medoid.
@@ -144,7 +144,7 @@ def cluster(proposals: Sequence[Proposal], *, seed: int, most: int, alike: float
         return []
     apart = _distances(texts)
     groups: dict[int, list[int]] = {}
-    for place, group in enumerate(_linked(apart, alike)):
+    for place, group in enumerate(_linked(apart)):
         groups.setdefault(group, []).append(place)
     found = []
     for places in groups.values():
@@ -174,14 +174,14 @@ def _distances(texts: Sequence[str]) -> Any:
     return apart
 
 
-def _linked(apart: Any, alike: float) -> list[int]:
+def _linked(apart: Any) -> list[int]:
     if len(apart) < 2:
         return [1]
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
     tree = linkage(squareform(apart, checks=False), method="average")
-    return [int(group) for group in fcluster(tree, t=1.0 - alike, criterion="distance")]
+    return [int(group) for group in fcluster(tree, t=1.0 - ALIKE, criterion="distance")]
 
 
 def _content(text: str) -> str:

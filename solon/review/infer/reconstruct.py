@@ -118,11 +118,11 @@ def verdict(measures: Sequence[Measure], name: str) -> tuple[bool, str]:
     return True, f"These principles explain the labels better than every baseline: {told}."
 
 
-def percent(interval: Interval, *, bounds: bool = True) -> str:
+def percent(interval: Interval) -> str:
     """Return e.g. "71.0 % (62.1 to 78.5)"; "?" where there is no value."""
     if interval.value is None:
         return "?"
     told = f"{interval.value:.1%}".replace("%", " %")
-    if not bounds or interval.low is None or interval.high is None:
+    if interval.low is None or interval.high is None:
         return told
     return f"{told} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
