@@ -12,6 +12,7 @@ from typing import Literal
 from solon import yamls
 from solon.calls import Message
 from solon.cast import ROLES
+from solon.complaints import counted
 from solon.constitution import Resolved, resolve
 from solon.constitution.lint import Advice, lint
 from solon.constitution.pages import ConstitutionPage
