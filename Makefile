@@ -36,7 +36,7 @@ test-servers: $(READY) .venv-servers/.ready  ## against three servers that nobod
 	$(BIN)/pip install --quiet -c constraints.txt fastapi uvicorn
 	touch $@
 
-fuzz: $(READY)  ## 20,000 broken constitutions and recipes against the loader (about six minutes)
+fuzz: $(READY)  ## 20,000 broken constitutions and recipes against the loader (about two minutes)
 	SOLON_FUZZ=20000 $(BIN)/python -m pytest tests/test_fuzz.py -s
 
 check: $(READY)  ## lint, format, types, documents
