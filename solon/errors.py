@@ -59,6 +59,11 @@ class SolonError(Exception):
 
     exit_code = 1
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Return what is wrong, a line each."""
+        return (str(self),)
+
 
 class BadInput(SolonError):
     """What the user gave cannot be used. `problems` holds every mistake found, not just the first."""
@@ -66,8 +71,12 @@ class BadInput(SolonError):
     exit_code = 2
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
-        super().__init__("\n".join(self.problems))
+        self._problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self._problems))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return self._problems
 
 
 class NotInstalled(SolonError):

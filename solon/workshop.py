@@ -82,9 +82,12 @@ class Workshop:
             return Price(input=0, output=0)
         return spec.price
 
-    def check_usable(self) -> None:
-        """Raise Halt where a role's model cannot be asked: now, and not after the other roles were paid."""
-        for role in self.recipe.roles():
+    def check_usable(self, *roles: str) -> None:
+        """Raise Halt where a role's model cannot be asked: now, and not after the other roles were paid.
+
+        roles: all that the recipe's story has, where none is named
+        """
+        for role in roles or self.recipe.roles():
             if problem := getattr(self.model(role), "unusable", ""):
                 raise Halt(problem)
 

@@ -182,7 +182,7 @@ def _advice(advice: Iterable[Advice]) -> list[Problem]:
 def _mistakes(problem: SolonError, file: str, line: int | None = None, other: str = "") -> list[Problem]:
     """Return a problem's lines, each where it says that it stands, else at `file` and `line`."""
     found = []
-    for text in problem.problems if isinstance(problem, BadInput) else (str(problem),):
+    for text in problem.problems:
         if placed := _PLACED.match(text):
             found.append(Problem(placed[1], int(placed[2]), "error", None, text[placed.end() :]))
             continue

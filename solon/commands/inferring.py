@@ -9,7 +9,7 @@ from pathlib import Path
 from solon.cast import Player
 from solon.commands.lending import estimates, free, judge_recipe
 from solon.commands.runs import GRACE_SECONDS
-from solon.errors import BadInput, Halt
+from solon.errors import BadInput
 from solon.pipelines.recipe import Recipe, RevisionSpec, find_recipe, read_recipe
 from solon.pipelines.survey import StepCount
 from solon.review.infer.inferred import Inferred, InferSpec
@@ -108,9 +108,7 @@ async def infer_constitution(
 
     page, base = _lent(recipe, model)
     async with Workshop(page, base) as shop:
-        for role in ("critic", "judge"):
-            if problem := getattr(shop.model(role), "unusable", ""):
-                raise Halt(problem)
+        shop.check_usable("critic", "judge")
         proposer, judge = await _players(shop)
         try:
             inferred = await infer(pairs, proposer, judge, page.judging, spec, window=page.window, tell=tell)

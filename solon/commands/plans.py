@@ -156,7 +156,7 @@ def _earlier(recipe: Recipe, base: Path, against: str | Path | None, opened: Exi
             problems.append(str(problem))
             continue
         if folder.facts["recipe"] == recipe.name:
-            folders.append((max((walk["started"] for walk in folder.walks()), default=0.0), file.parent.name, folder))
+            folders.append((folder.walked, file.parent.name, folder))
     for _, _, folder in sorted(folders, key=lambda one: one[:2], reverse=True)[:MOST_RUNS]:
         if sum(run.store.finished for run in runs) >= ENOUGH_ROWS:
             break

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from solon.commands.lending import judge_recipe
 from solon.constitution import Resolved, resolve
-from solon.errors import BadInput, Halt
+from solon.errors import BadInput
 from solon.models.spec import ModelSpec
 from solon.pipelines.recipe import find_recipe, is_recipe, read_recipe
 from solon.review.cases import Tried, try_cases
@@ -61,8 +61,7 @@ async def test_constitution(
         base = Path()
         resolved, recipe = resolve(target, base), judge_recipe(model)
     async with Workshop(recipe, base) as shop:
-        if problem := getattr(shop.model("judge"), "unusable", ""):
-            raise Halt(problem)
+        shop.check_usable("judge")
         judge_player = await shop.judge()
         tried = await try_cases(
             resolved.constitution, judge_player, recipe.judging, principles=principles, window=recipe.window, tell=tell

@@ -146,7 +146,7 @@ class _Watcher:
         try:
             checked, recipe, constitution = await self._unless_stopped(asyncio.to_thread(_check, self.path))
         except SolonError as problem:
-            self.tell(Looked(saved, problems=_lines(problem)))
+            self.tell(Looked(saved, problems=problem.problems))
             return
         advice = {(each.file, each.rule, each.text): str(each) for each in checked.problems}
         new, self.advised = [advice[key] for key in advice if key not in self.advised], set(advice)
@@ -158,14 +158,14 @@ class _Watcher:
         try:
             looked = replace(looked, planned=await self._unless_stopped(plan_recipe(self.path)))
         except SolonError as problem:
-            self.tell(replace(looked, problems=_lines(problem)))
+            self.tell(replace(looked, problems=problem.problems))
             return
         self.tell(looked)
         if self.go:
             try:
                 done = await run_recipe(self.path, limit=self.go, stop=self.stop)
             except SolonError as problem:
-                self.tell(Looked(problems=_lines(problem)))
+                self.tell(Looked(problems=problem.problems))
                 return
             if not done.progress.interrupted:
                 self.tell(Looked(went=self._went(done, self.go)))
@@ -298,7 +298,3 @@ def _label(outcome: Outcome | None) -> tuple[object, ...]:
     if isinstance(outcome, Pair):
         return outcome.chosen_draft, outcome.p_chosen, outcome.chosen, outcome.rejected
     return (outcome.reason,) if outcome else ()
-
-
-def _lines(problem: SolonError) -> tuple[str, ...]:
-    return problem.problems if isinstance(problem, BadInput) else (str(problem),)

@@ -178,6 +178,11 @@ class RunFolder:
                     lines.write(b"\n")
             lines.write(json.dumps(line).encode() + b"\n")
 
+    @property
+    def walked(self) -> float:
+        """Return when the last walk began; seconds since 1970, 0 where none did."""
+        return max((walk["started"] for walk in self.walks()), default=0.0)
+
     def walks(self) -> list[dict[str, Any]]:
         """Return one record a walk of this folder, in order: its last note."""
         try:

@@ -128,19 +128,14 @@ def before(run: Path) -> Path:
     for facts in sorted(home.glob("*/run.json")):
         if facts.parent.resolve() != run.resolve() and not facts.parent.is_symlink():
             other = RunFolder.open(facts.parent)
-            if other.facts["recipe"] == this.facts["recipe"] and _walked(other) < _walked(this):
+            if other.facts["recipe"] == this.facts["recipe"] and other.walked < this.walked:
                 others.append(other)
     if not others:
         raise BadInput(
             f"{run}: no run of recipe {this.facts['recipe']!r} was walked before it; give two run folders: "
             "solon compare RUN_A RUN_B"
         )
-    return max(others, key=_walked).path
-
-
-def _walked(folder: RunFolder) -> float:
-    """Return when the folder's last walk began; seconds since 1970, 0 where none did."""
-    return max((walk["started"] for walk in folder.walks()), default=0.0)
+    return max(others, key=lambda folder: folder.walked).path
 
 
 def _matched(left: RowStore, right: RowStore) -> Iterator[tuple[Row, Row, Outcome | None, Outcome | None]]:
