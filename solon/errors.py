@@ -7,11 +7,14 @@
     │   └── RefusedParameter   this model does not take a parameter that it was sent
     ├── StorageError      (4)  ledger or run folder cannot be read or written: full, read-only, newer, damaged
     ├── Locked            (5)  another run walks this folder
+    ├── OverBudget        (6)  the next call may cost more than the budget has left
     └── Aside                  one row ends without a pair; `reason` is one of REASONS
+        ├── Parked             ... for now: its call waits for a provider's batch job
         └── CallFailed         a call got no usable answer: never remembered, so it may be asked again
             └── Passing        ... and asking again soon may help; `retry_after` in seconds, if the provider said so
 
-Exit code 1 is kept for "done, and the answer is no": `check` found mistakes, a run ended without a single pair.
+Exit code 1 is kept for "done, and the answer is no": `check` found mistakes, a run ended without a single pair; 7 for
+a run that is done but for rows whose calls failed (`FAILED_ROWS`): the same command walks them again.
 
 Adding one: derive from the nearest class here, write a message that names the value, the place and the remedy,
 and, where it sets rows aside, add its reason to REASONS.
@@ -22,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = [
+    "FAILED_ROWS",
     "REASONS",
     "Aside",
     "BadInput",
@@ -29,6 +33,8 @@ __all__ = [
     "Halt",
     "Locked",
     "NotInstalled",
+    "OverBudget",
+    "Parked",
     "Passing",
     "RefusedParameter",
     "SolonError",
@@ -50,8 +56,13 @@ REASONS: dict[str, str] = {
     "unchanged": "the revision equals the answer it revises",
     "equal_candidates": "the candidates are the same text",
     "not_known": "a call of this row is not in the ledger, and nothing was to be asked",
+    "parked": "a call of this row waits for a batch job",
 }
 """Why a row can end without a pair, each with the sentence that people read."""
+
+
+FAILED_ROWS = 7
+"""The exit code of a run that is done, but for rows that were set aside because a call failed."""
 
 
 class SolonError(Exception):
@@ -111,6 +122,12 @@ class Locked(SolonError):
     exit_code = 5
 
 
+class OverBudget(SolonError):
+    """The next call may cost more than the budget has left, and nothing is in flight any more. All is kept."""
+
+    exit_code = 6
+
+
 class Aside(SolonError):
     """This row ends without a pair. Crafts and stories raise it; the run records and counts it."""
 
@@ -126,8 +143,23 @@ class Aside(SolonError):
         return type(self), (self.reason, self.detail), self.__dict__
 
 
+class Parked(Aside):
+    """The call waits for a provider's batch job; its row is walked again, from memory, when that has come back."""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__("parked", detail)
+
+    def __reduce__(self) -> tuple[type[Parked], tuple[str], dict[str, object]]:  # type: ignore[override]
+        return type(self), (self.detail,), self.__dict__
+
+
 class CallFailed(Aside):
-    """A call got no usable answer. The ledger does not remember it."""
+    """A call got no usable answer. The ledger does not remember it.
+
+    billed: its last attempt may have been billed all the same (nobody heard the answer, or could read it)
+    """
+
+    billed = False
 
 
 class Passing(CallFailed):
@@ -137,11 +169,19 @@ class Passing(CallFailed):
         reason, detail: as in Aside.
         retry_after: seconds that the provider asked us to wait, or None.
         throttled: True for "too many requests": everybody who asks this model should wait, not just this call.
+        billed: True where the provider may bill this attempt although it gave no usable answer.
     """
 
     def __init__(
-        self, reason: str, detail: str = "", *, retry_after: float | None = None, throttled: bool = False
+        self,
+        reason: str,
+        detail: str = "",
+        *,
+        retry_after: float | None = None,
+        throttled: bool = False,
+        billed: bool = False,
     ) -> None:
         super().__init__(reason, detail)
         self.retry_after = retry_after
         self.throttled = throttled
+        self.billed = billed

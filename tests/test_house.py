@@ -18,7 +18,7 @@ FLOORS: list[set[str]] = [
     {"digests", "errors", "complaints"},
     {"yamls"},
     {"calls"},
-    {"constitution", "rows", "markup"},
+    {"constitution", "rows", "markup", "spend"},
     {"cast", "ledger_file"},
     {"ledger_writer"},
     {"ledger"},
