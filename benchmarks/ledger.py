@@ -37,7 +37,7 @@ class Instant:
     name = "instant"
     form: Form = "chat"
     can = Can()
-    parallel = WINDOW
+    concurrency = WINDOW
 
     def __init__(self, delay: float = 0.0) -> None:
         self.delay = delay

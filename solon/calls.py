@@ -233,7 +233,7 @@ class Model(Protocol):
     name:      what people call it, for cards and tables
     form:      "chat" takes turns; "text" continues one document (a base model)
     can:       what it is able to do, as far as known without asking
-    parallel:  how many calls it is glad to have at once
+    concurrency: how many calls it is glad to have at once
 
     It may also have `unusable`, a line that says why it cannot be asked although it can be named (a missing key).
     """
@@ -251,7 +251,7 @@ class Model(Protocol):
     def can(self) -> Can: ...
 
     @property
-    def parallel(self) -> int: ...
+    def concurrency(self) -> int: ...
 
     async def __call__(self, call: Call) -> Reply: ...
 

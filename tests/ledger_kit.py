@@ -38,7 +38,7 @@ class Counting:
     name = "counting"
     form: Form = "chat"
     can = Can()
-    parallel = 64
+    concurrency = 64
 
     def __init__(self, answer: Callable[[Call], Reply | Exception] | None = None, *, shut: bool = False) -> None:
         self.asked: list[str] = []
@@ -219,7 +219,7 @@ class Process:
 # -- what runs in that process -------------------------------------------------------------------------------
 
 
-async def ask(path: Path, log: Path, count: int, delay: float, parallel: int, *, hang: bool) -> None:
+async def ask(path: Path, log: Path, count: int, delay: float, concurrency: int, *, hang: bool) -> None:
     count_asked = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     class Provider(Counting):
@@ -229,7 +229,7 @@ async def ask(path: Path, log: Path, count: int, delay: float, parallel: int, *,
             return said(call.messages[-1].content)
 
     ledger = Ledger.open(path)
-    door, turns = ledger.door(Provider()), asyncio.Semaphore(parallel)
+    door, turns = ledger.door(Provider()), asyncio.Semaphore(concurrency)
 
     async def one(call: Call) -> None:
         async with turns:
@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("log", type=Path, nargs="?")
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--delay", type=float, default=0.0)
-    parser.add_argument("--parallel", type=int, default=8)
+    parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--hang", action="store_true")
     parser.add_argument("--lease", type=float)
     parser.add_argument("--limit", type=int, default=0)
@@ -297,7 +297,7 @@ def main() -> None:
         ledger_writer.LEASE_SECONDS = given.lease
     sys.stdin.readline()
     work: dict[str, Callable[[], Coroutine[None, None, None]]] = {
-        "ask": lambda: ask(given.ledger, given.log, given.count, given.delay, given.parallel, hang=given.hang),
+        "ask": lambda: ask(given.ledger, given.log, given.count, given.delay, given.concurrency, hang=given.hang),
         "fill": lambda: fill(given.ledger, given.limit),
     }
     if given.what in work:

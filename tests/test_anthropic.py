@@ -236,7 +236,7 @@ async def test_overload_makes_everybody_wait_as_long_as_the_server_says() -> Non
     time = Time()
     overloaded = Answer(fault("Overloaded", "overloaded_error"), status=529, headers={"Retry-After": "13"})
     async with Wire(overloaded, Answer(claude())) as wire:
-        model = model_at(wire, time, parallel=8)
+        model = model_at(wire, time, concurrency=8)
         await model(asking())
         assert time.naps == [13.0]
         assert model._pace.limit == 4, "half as many go in afterwards"

@@ -32,7 +32,7 @@ def test_a_reply_is_handed_on_only_after_it_is_written_down(tmp_path: Path) -> N
     """Killed right after it was handed a reply, that reply is in the file."""
     for answers in (1, 2, 7):
         path = tmp_path / f"{answers}.db"
-        with Process("ask", path, tmp_path / "log", "--parallel", 1) as process:
+        with Process("ask", path, tmp_path / "log", "--concurrency", 1) as process:
             process.begin()
             heard = [process.heard() for _ in range(answers)]
             process.kill()
@@ -47,7 +47,7 @@ async def test_killed_at_random_moments_no_finished_call_is_asked_again(path: Pa
     finished: set[str] = set()
     for round_ in range(5):
         log = tmp_path / f"log{round_}"
-        with Process("ask", path, log, "--count", count, "--delay", 0.02, "--parallel", 16) as process:
+        with Process("ask", path, log, "--count", count, "--delay", 0.02, "--concurrency", 16) as process:
             process.begin()
             enough = dice.randrange(1, 60)
             await until(lambda log=log, enough=enough: len(lines(log)) >= enough)  # type: ignore[misc]
@@ -78,8 +78,8 @@ def test_two_processes_ask_each_question_once_in_total(path: Path, tmp_path: Pat
     log = tmp_path / "log"
     with ExitStack() as stack:
         both = [
-            stack.enter_context(Process("ask", path, log, "--delay", 0.03, "--parallel", parallel))
-            for parallel in (3, 5)
+            stack.enter_context(Process("ask", path, log, "--delay", 0.03, "--concurrency", concurrency))
+            for concurrency in (3, 5)
         ]
         for process in both:
             process.begin()

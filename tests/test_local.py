@@ -47,14 +47,14 @@ def rendered(call: Call) -> str:
 
 def test_it_is_a_model_with_a_name_and_room_for_fuller_batches(folder: Path) -> None:
     model: Model = make_local(folder, batch=5)
-    assert (model.name, model.form, model.can, model.parallel) == ("tiny", "chat", Can(True, False), 20)
-    assert make_local(folder, parallel=3).parallel == 3
+    assert (model.name, model.form, model.can, model.concurrency) == ("tiny", "chat", Can(True, False), 20)
+    assert make_local(folder, concurrency=3).concurrency == 3
 
 
 def test_its_identity_tells_weights_dtype_and_narrowed_context_and_nothing_that_is_only_speed(folder: Path) -> None:
     plain = make_local(folder).identity
     assert plain.startswith("local:tiny#") and len(plain) == len("local:tiny#") + 16
-    for same in ({"batch": 3}, {"steady": False}, {"dtype": "float32"}, {"parallel": 2}):
+    for same in ({"batch": 3}, {"steady": False}, {"dtype": "float32"}, {"concurrency": 2}):
         assert make_local(folder, **same).identity == plain
     for other in ({"dtype": "bfloat16"}, {"context": 100}):
         assert make_local(folder, **other).identity != plain

@@ -85,10 +85,10 @@ def test_the_recipe_may_name_the_identity() -> None:
 
 
 def test_a_model_is_what_the_seam_asks_for() -> None:
-    model = open_model(ModelSpec(use="openai:tiny", parallel=5))
-    assert (model.name, model.form, model.can, model.parallel) == ("tiny", "chat", Can(None, None), 5)
+    model = open_model(ModelSpec(use="openai:tiny", concurrency=5))
+    assert (model.name, model.form, model.can, model.concurrency) == ("tiny", "chat", Can(None, None), 5)
     assert open_model(ModelSpec(use="openai:tiny", form="text")).form == "text"
-    assert open_model(ModelSpec(use="openai:tiny")).parallel == 32
+    assert open_model(ModelSpec(use="openai:tiny")).concurrency == 32
 
 
 @pytest.mark.parametrize(
@@ -528,9 +528,9 @@ async def test_nobody_listening_halts_before_the_first_good_answer_and_may_pass_
         await OpenAIModel(ModelSpec(use="openai:tiny", base_url="http://solon.invalid/v1"))(asking())
 
 
-async def test_no_more_requests_are_in_flight_than_parallel_says() -> None:
+async def test_no_more_requests_are_in_flight_than_concurrency_says() -> None:
     async with Wire(Answer(chat(), delay=0.02)) as wire:
-        model = model_at(wire, parallel=2)
+        model = model_at(wire, concurrency=2)
         most = 0
         tasks = [asyncio.create_task(model(asking(str(n)))) for n in range(8)]
         served = 0
@@ -544,7 +544,7 @@ async def test_no_more_requests_are_in_flight_than_parallel_says() -> None:
 
 async def test_cancelling_a_call_ends_it_and_leaves_the_model_usable() -> None:
     async with Wire(Answer(chat(), delay=30), Answer(chat("Yes."))) as wire:
-        model = model_at(wire, parallel=1)
+        model = model_at(wire, concurrency=1)
         task = asyncio.create_task(model(asking()))
         await wire.asked.wait()
         task.cancel()

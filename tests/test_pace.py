@@ -46,8 +46,8 @@ def throttled(seconds: float | None = None) -> Passing:
     return Passing("no_answer", "status 429", retry_after=seconds, throttled=True)
 
 
-def paced(ask: Asked, time: Time, *, patience: float = 60, parallel: int = 4) -> Pace:
-    return Pace(ask, patience=patience, parallel=parallel, **time.pacing)
+def paced(ask: Asked, time: Time, *, patience: float = 60, concurrency: int = 4) -> Pace:
+    return Pace(ask, patience=patience, concurrency=concurrency, **time.pacing)
 
 
 async def test_a_failure_that_passes_is_asked_again_after_doubling_waits() -> None:
@@ -142,12 +142,12 @@ async def test_what_cannot_pass_is_raised_as_it_is(problem: Exception) -> None:
     assert ask.times == 1
 
 
-@pytest.mark.parametrize("parallel", [1, 3])
-async def test_no_more_calls_are_in_flight_than_parallel_says(parallel: int) -> None:
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_no_more_calls_are_in_flight_than_concurrency_says(concurrency: int) -> None:
     ask, time = Asked("yes"), Time()
-    pace = paced(ask, time, parallel=parallel)
+    pace = paced(ask, time, concurrency=concurrency)
     await asyncio.gather(*(pace(asking()) for _ in range(20)))
-    assert (ask.times, ask.most) == (20, parallel)
+    assert (ask.times, ask.most) == (20, concurrency)
 
 
 async def test_queueing_behind_others_costs_no_patience() -> None:
@@ -157,7 +157,7 @@ async def test_queueing_behind_others_costs_no_patience() -> None:
         time.now += 9
 
     ask = Asked(*["yes"] * 8, broken(), "yes", before=slow)
-    pace = paced(ask, time, patience=20, parallel=1)
+    pace = paced(ask, time, patience=20, concurrency=1)
     replies = await asyncio.gather(*(pace(asking()) for _ in range(9)))
     assert [reply.text for reply in replies] == ["yes"] * 9
     assert time.now > 80
@@ -167,14 +167,14 @@ async def test_too_many_requests_makes_every_caller_wait() -> None:
     time = Time()
     begun: list[float] = []
     ask = Asked(throttled(11), "yes", before=lambda: begun.append(time.now))
-    pace = paced(ask, time, parallel=1)
+    pace = paced(ask, time, concurrency=1)
     await asyncio.gather(pace(asking("one")), pace(asking("two")))
     assert begun == [0, 11, 11]
 
 
 async def test_a_burst_of_refusals_halves_the_limit_once_and_answers_raise_it_by_one_a_round() -> None:
     ask, time = Asked(*[throttled(1)] * 8, "yes"), Time()
-    pace = paced(ask, time, parallel=8)
+    pace = paced(ask, time, concurrency=8)
     await asyncio.gather(*(pace(asking()) for _ in range(8)))
     # eight answers at a limit of four: four raise it to five, the other four are not yet a round
     assert pace.limit == 5
@@ -188,7 +188,7 @@ async def test_a_burst_of_refusals_halves_the_limit_once_and_answers_raise_it_by
 
 async def test_the_lowered_limit_is_kept() -> None:
     ask, time = Asked(*[throttled(1)] * 8, "yes"), Time()
-    pace = paced(ask, time, parallel=8)
+    pace = paced(ask, time, concurrency=8)
     most_after = 0
 
     def look() -> None:
@@ -203,7 +203,7 @@ async def test_the_lowered_limit_is_kept() -> None:
 
 async def test_the_limit_never_falls_below_one() -> None:
     ask, time = Asked(*[throttled(1)] * 6, "yes"), Time()
-    pace = paced(ask, time, parallel=2)
+    pace = paced(ask, time, concurrency=2)
     assert (await pace(asking())).text == "yes"
     assert pace.limit == 2, "one answer at a limit of one is a round"
 
@@ -218,7 +218,7 @@ async def test_a_call_cancelled_at_the_shut_door_leaves_its_turn_to_the_next() -
         await open_again.wait()
         now += seconds
 
-    pace = Pace(Asked(throttled(10), "yes"), patience=60, parallel=1, sleep=sleep, clock=lambda: now)
+    pace = Pace(Asked(throttled(10), "yes"), patience=60, concurrency=1, sleep=sleep, clock=lambda: now)
     first = asyncio.create_task(pace(asking("one")))
     await asleep.wait()
     asleep.clear()
@@ -245,7 +245,7 @@ async def test_a_cancelled_call_leaves_its_turn_to_the_next(moment: str) -> None
     async def never(seconds: float) -> None:
         await asyncio.Event().wait()
 
-    pace = Pace(ask, patience=60, parallel=1, sleep=never)
+    pace = Pace(ask, patience=60, concurrency=1, sleep=never)
     first = asyncio.create_task(pace(asking("one")))
     second = asyncio.create_task(pace(asking("two")))
     for _ in range(50):

@@ -79,7 +79,7 @@ async def test_what_decides_the_data_changes_the_plans_name(made: Desk, changed:
             "model": {
                 "use": "scripted:model.py:answer",
                 "price": {"input": 1, "output": 2},
-                "parallel": 3,
+                "concurrency": 3,
                 "timeout": 5,
                 "patience": 6,
             }

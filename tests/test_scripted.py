@@ -52,12 +52,12 @@ async def test_words_for_a_call_with_labels_carry_no_log_probabilities() -> None
 def test_a_declared_version_is_part_of_the_identity() -> None:
     assert Scripted(str).identity == "scripted:scripted@1"
     assert Scripted(str, name="judge", version="3").identity == "scripted:judge@3"
-    model = Scripted(str, form="text", can=Can(True, True), parallel=3)
-    assert (model.form, model.can, model.parallel) == ("text", Can(True, True), 3)
+    model = Scripted(str, form="text", can=Can(True, True), concurrency=3)
+    assert (model.form, model.can, model.concurrency) == ("text", Can(True, True), 3)
     assert Scripted(str).can == Can(logprobs=False, schema=False)
 
 
-async def test_no_more_calls_are_answered_at_once_than_parallel_says() -> None:
+async def test_no_more_calls_are_answered_at_once_than_concurrency_says() -> None:
     inside = most = 0
 
     async def busy(call: Call) -> str:
@@ -68,7 +68,7 @@ async def test_no_more_calls_are_answered_at_once_than_parallel_says() -> None:
         inside -= 1
         return "yes"
 
-    model = Scripted(busy, parallel=3)
+    model = Scripted(busy, concurrency=3)
     await asyncio.gather(*(model(asking()) for _ in range(12)))
     assert most == 3
 
@@ -149,8 +149,8 @@ def test_an_edited_file_is_another_model(tmp_path: Path) -> None:
     edited = replies(tmp_path, {"when": "", "reply": "two"}).identity
     assert first == again != edited
     assert first.startswith("scripted:replies.jsonl@")
-    named = replies(tmp_path, {"when": "", "reply": "one"}, identity="mine", form="text", parallel=2)
-    assert (named.identity, named.form, named.parallel) == ("mine", "text", 2)
+    named = replies(tmp_path, {"when": "", "reply": "one"}, identity="mine", form="text", concurrency=2)
+    assert (named.identity, named.form, named.concurrency) == ("mine", "text", 2)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ def module(folder: Path, text: str, function: str = "answer", **given: Any) -> A
 
 
 async def test_a_function_of_a_file_answers(tmp_path: Path) -> None:
-    model = module(tmp_path, "def answer(call):\n    return call.messages[-1].content[::-1]\n", parallel=7)
+    model = module(tmp_path, "def answer(call):\n    return call.messages[-1].content[::-1]\n", concurrency=7)
     assert (await model(asking("abc"))).text == "cba"
-    assert (model.can, model.parallel) == (Can(False, False), 7)
+    assert (model.can, model.concurrency) == (Can(False, False), 7)
     assert model.identity.startswith("scripted:answers:answer@")
 
 

@@ -60,7 +60,7 @@ class LocalModel:
     """A transformers model as a `solon.calls.Model`.
 
     Args:
-        spec: `target` says which weights; device, dtype, batch, context, steady, form, identity, parallel, options.
+        spec: `target` says which weights; device, dtype, batch, context, steady, form, identity, concurrency, options.
         base: where relative folders begin.
 
     Raises BadInput (no such weights, an unknown option), NotInstalled. What shows itself only at load (no chat
@@ -76,7 +76,7 @@ class LocalModel:
         self.spec = spec
         self.form: Form = spec.form
         self.can = Can(logprobs=True, schema=False)
-        self.parallel = spec.parallel or 4 * spec.batch
+        self.concurrency = spec.concurrency or 4 * spec.batch
         self._base = base
         self._found = weights.find(spec.target, base)
         self.name = self._found.name

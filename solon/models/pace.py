@@ -40,7 +40,7 @@ class Pace:
     Args:
         ask: asks once; raises Passing where asking again may help.
         patience: seconds of attempts and own waits after which a failing call is given up.
-        parallel: most calls in flight at once; `limit` is how many there may be just now.
+        concurrency: most calls in flight at once; `limit` is how many there may be just now.
         sleep, clock: replaced in tests.
 
     Raises CallFailed (never Passing) with the number of attempts, and whatever else `ask` raises as it is.
@@ -51,7 +51,7 @@ class Pace:
         ask: Ask,
         *,
         patience: float,
-        parallel: int,
+        concurrency: int,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -59,8 +59,8 @@ class Pace:
         self._patience = patience
         self._sleep = sleep
         self._clock = clock
-        self._parallel = self.limit = parallel
-        self._turns = asyncio.Semaphore(parallel)
+        self._concurrency = self.limit = concurrency
+        self._turns = asyncio.Semaphore(concurrency)
         self._withdrawn = 0  # turns that the next takers must give up, because the limit fell
         self._good = 0  # answers since the limit last changed
         self._cuts = 0  # a burst of refusals to calls that were in flight together cuts the limit once
@@ -148,7 +148,7 @@ class Pace:
 
     def _speed_up(self) -> None:
         self._good += 1
-        if self.limit < self._parallel and self._good >= self.limit:
+        if self.limit < self._concurrency and self._good >= self.limit:
             self.limit += 1
             self._good = 0
             if self._withdrawn:

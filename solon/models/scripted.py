@@ -44,7 +44,7 @@ __all__ = ["Scripted"]
 Answer = str | Reply | Mapping[str, float]
 """Words, a whole reply, or the probability of each label."""
 
-PARALLEL = 64
+CONCURRENCY = 64
 WORDS_ALONE = Can(logprobs=False, schema=False)
 LINE_KEYS = ("when", "key", "reply", "logprobs", "thinking", "finish")
 
@@ -57,7 +57,7 @@ class Scripted:
         name, version: the identity is "scripted:<name>@<version>"; a function that answers differently is another
             version.
         form, can: as in Model. By default it gives neither log-probabilities nor structured answers.
-        parallel: most calls answered at once.
+        concurrency: most calls answered at once.
         delay: seconds that each answer takes.
 
     `asked` counts the calls that it was asked.
@@ -71,18 +71,18 @@ class Scripted:
         version: str = "1",
         form: Form = "chat",
         can: Can = WORDS_ALONE,
-        parallel: int = PARALLEL,
+        concurrency: int = CONCURRENCY,
         delay: float = 0.0,
     ) -> None:
         self.identity = f"scripted:{name}@{version}"
         self.name = name
         self.form: Form = form
         self.can = can
-        self.parallel = parallel
+        self.concurrency = concurrency
         self.asked = 0
         self._reply = reply
         self._delay = delay
-        self._turns = asyncio.Semaphore(parallel)
+        self._turns = asyncio.Semaphore(concurrency)
 
     @classmethod
     def open(cls, spec: ModelSpec, base: Path | None = None) -> Scripted:
@@ -105,7 +105,9 @@ class Scripted:
             name = f"{path.stem}:{function}"
         else:
             raise BadInput(f"{spec.use}: a scripted model is scripted:<replies.jsonl> or scripted:<file.py>:<function>")
-        model = cls(reply, name=name, version=version, form=spec.form, can=can, parallel=spec.parallel or PARALLEL)
+        model = cls(
+            reply, name=name, version=version, form=spec.form, can=can, concurrency=spec.concurrency or CONCURRENCY
+        )
         model.identity = spec.identity or model.identity
         return model
 

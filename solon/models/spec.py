@@ -37,7 +37,7 @@ class ModelSpec(BaseModel):
     form:       "chat", or "text" for a base model that continues documents in the paper's turn markup
     options:    provider parameters that Solon does not know; sent as they are, part of every call's key
     price:      dollars a million tokens; unknown where it is left out
-    parallel:   most calls in flight at once (default: 32 for servers, the batch size for local models)
+    concurrency: most calls in flight at once (default: 32 for servers, the batch size for local models)
     timeout:    seconds for one attempt
     patience:   seconds over which a failing call is retried before its row is set aside
     device:     local models only: "auto", "cpu" or "cuda"
@@ -57,7 +57,7 @@ class ModelSpec(BaseModel):
     form: Literal["chat", "text"] = "chat"
     options: dict[str, Any] = Field(default_factory=dict)
     price: Price | None = None
-    parallel: int | None = Field(None, ge=1)
+    concurrency: int | None = Field(None, ge=1)
     timeout: float = Field(600, gt=0)
     patience: float = Field(600, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -39,11 +39,11 @@ class ServerModel:
         self.identity = spec.identity or server.identity
         self.name = spec.target
         self.form: Form = spec.form
-        self.parallel = spec.parallel or 32
+        self.concurrency = spec.concurrency or 32
         self._client = client
         self._timeout = spec.timeout
         self._heard = False
-        self._pace = Pace(self._ask, patience=spec.patience, parallel=self.parallel, **pacing)
+        self._pace = Pace(self._ask, patience=spec.patience, concurrency=self.concurrency, **pacing)
 
     async def __call__(self, call: Call) -> Reply:
         if self.unusable:
