@@ -61,7 +61,7 @@ async def measure(case: Case, tokens: int) -> None:
 
 async def main(use: str, tokens: int, rounds: int) -> None:
     cases = [
-        Case(steady, batch, LocalModel(ModelSpec(use=use, batch=batch, steady=steady)))
+        Case(steady, batch, LocalModel(ModelSpec(use=use, batch_size=batch, steady=steady)))
         for batch in BATCHES
         for steady in (True, False)
     ]

@@ -46,7 +46,7 @@ def rendered(call: Call) -> str:
 
 
 def test_it_is_a_model_with_a_name_and_room_for_fuller_batches(folder: Path) -> None:
-    model: Model = make_local(folder, batch=5)
+    model: Model = make_local(folder, batch_size=5)
     assert (model.name, model.form, model.can, model.concurrency) == ("tiny", "chat", Can(True, False), 20)
     assert make_local(folder, concurrency=3).concurrency == 3
 
@@ -54,7 +54,7 @@ def test_it_is_a_model_with_a_name_and_room_for_fuller_batches(folder: Path) -> 
 def test_its_identity_tells_weights_dtype_and_narrowed_context_and_nothing_that_is_only_speed(folder: Path) -> None:
     plain = make_local(folder).identity
     assert plain.startswith("local:tiny#") and len(plain) == len("local:tiny#") + 16
-    for same in ({"batch": 3}, {"steady": False}, {"dtype": "float32"}, {"concurrency": 2}):
+    for same in ({"batch_size": 3}, {"steady": False}, {"dtype": "float32"}, {"concurrency": 2}):
         assert make_local(folder, **same).identity == plain
     for other in ({"dtype": "bfloat16"}, {"context": 100}):
         assert make_local(folder, **other).identity != plain
@@ -80,7 +80,7 @@ def test_an_option_that_it_does_not_know_is_refused_at_once(folder: Path, option
 @pytest.mark.parametrize("steady", [True, False])
 async def test_greedy_answers_are_those_of_transformers_own_generate(folder: Path, both: Any, steady: bool) -> None:
     calls = chats(7, temperature=0.0)
-    replies = await once(make_local(folder, steady=steady, batch=4), *calls)
+    replies = await once(make_local(folder, steady=steady, batch_size=4), *calls)
     for call, reply in zip(calls, replies, strict=True):
         assert reply.text == greedy(*both, rendered(call), call.sampling.max_tokens)
         assert reply.usage.input == len(both[1](rendered(call))["input_ids"])
@@ -90,7 +90,7 @@ async def test_greedy_answers_are_those_of_transformers_own_generate(folder: Pat
 
 async def test_steady_answers_do_not_depend_on_their_neighbours(folder: Path) -> None:
     calls = chats(13, temperature=1.0)
-    model = make_local(folder, steady=True, batch=4)
+    model = make_local(folder, steady=True, batch_size=4)
     together = await ask(model, calls)
     alone = [await model(call) for call in calls]
     groups = [reply for start in range(0, 13, 3) for reply in await ask(model, calls[start : start + 3])]
@@ -174,7 +174,7 @@ async def test_other_architectures_answer_as_their_own_generate(
     """Sliding windows, learned positions, soft caps that our attention refuses, no attention at all."""
     folder = make_model(tmp_path / kind, kind=kind, **changes)
     calls = chats(5, temperature=0.0)
-    replies = await once(make_local(folder, steady=steady, batch=3), *calls)
+    replies = await once(make_local(folder, steady=steady, batch_size=3), *calls)
     both = loaded(folder)
     assert [r.text for r in replies] == [greedy(*both, rendered(c), c.sampling.max_tokens) for c in calls]
 
@@ -207,7 +207,7 @@ async def test_labels_get_the_log_probability_of_a_single_straight_pass(folder: 
     model, tokenizer = both
     texts = ["the sea", "iron wool and clay are", "x" * 40]
     calls = [document(text, labels=LABELS) for text in texts]
-    for text, reply in zip(texts, await once(make_local(folder, steady=steady, batch=4), *calls), strict=True):
+    for text, reply in zip(texts, await once(make_local(folder, steady=steady, batch_size=4), *calls), strict=True):
         prompt = tokenizer(text)["input_ids"]
         wanted = [straight(model, prompt, tokenizer(label)["input_ids"]) for label in LABELS]
         assert reply.logprobs == pytest.approx(wanted, abs=1e-4)
@@ -346,7 +346,7 @@ async def test_weights_that_change_under_a_run_halt_it(tmp_path: Path) -> None:
 async def test_a_step_that_fails_takes_its_batch_and_the_next_calls_are_answered(
     folder: Path, kind: type[Any], steady: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = make_local(folder, steady=steady, batch=2)
+    model = make_local(folder, steady=steady, batch_size=2)
     whole = await model(chat("salt"))
     true = kind.step
 
@@ -363,7 +363,7 @@ async def test_a_step_that_fails_takes_its_batch_and_the_next_calls_are_answered
 
 @pytest.mark.parametrize("steady", [True, False])
 async def test_a_cancelled_call_gives_its_place_away(folder: Path, steady: bool) -> None:
-    model = make_local(folder, steady=steady, batch=1, context=250)
+    model = make_local(folder, steady=steady, batch_size=1, context=250)
     whole = await model(chat("salt", temperature=0.0))
     long = asyncio.create_task(model(chat("rain", max_tokens=200)))
     waits = asyncio.create_task(model(chat("moss", max_tokens=200)))
@@ -377,7 +377,7 @@ async def test_a_cancelled_call_gives_its_place_away(folder: Path, steady: bool)
 
 
 async def test_closing_fails_what_waits_and_later_calls(folder: Path) -> None:
-    model = make_local(folder, batch=1)
+    model = make_local(folder, batch_size=1)
     tasks = [asyncio.create_task(model(call)) for call in chats(6)]
     await asyncio.sleep(0)
     await model.close()

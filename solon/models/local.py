@@ -76,7 +76,7 @@ class LocalModel:
         self.spec = spec
         self.form: Form = spec.form
         self.can = Can(logprobs=True, schema=False)
-        self.concurrency = spec.concurrency or 4 * spec.batch
+        self.concurrency = spec.concurrency or 4 * spec.batch_size
         self._base = base
         self._found = weights.find(spec.target, base)
         self.name = self._found.name
@@ -193,7 +193,7 @@ class LocalModel:
                 model,
                 tokenizer,
                 name=self.name,
-                batch=self.spec.batch,
+                batch=self.spec.batch_size,
                 context=self.spec.context,
                 steady=steady,
                 problem=_problem,

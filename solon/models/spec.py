@@ -42,7 +42,7 @@ class ModelSpec(BaseModel):
     patience:   seconds over which a failing call is retried before its row is set aside
     device:     local models only: "auto", "cpu" or "cuda"
     dtype:      local models only: "auto" (bfloat16 on a GPU that has it, else float32), or one by name
-    batch:      local models only: rows a batch
+    batch_size: local models only: rows a batch
     context:    local models only: most tokens of prompt and answer together (default: the model's own)
     steady:     local models only: batches of one shape, so that an answer does not depend on its neighbours
                 (default: on a CPU yes, on a GPU no)
@@ -62,7 +62,7 @@ class ModelSpec(BaseModel):
     patience: float = Field(600, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    batch: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1)
     context: int | None = Field(None, ge=64)
     steady: bool | None = None
 

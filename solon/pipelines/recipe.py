@@ -107,6 +107,8 @@ class RoleSpec(_Page):
     system:      a system prompt for this role; it is not part of the exported prompt
     again:       how often an empty or cut answer is asked anew; default 0
     cut:         "aside" (default), "sentence" or "keep": what becomes of an answer that hit max_tokens
+    batch:       true: this role's calls wait for the provider's batch jobs, at half the price and within 24 hours a
+                 step (OpenAI and Anthropic alone); default false
     """
 
     model: Annotated[ModelSpec | None, Use] = None
@@ -116,8 +118,10 @@ class RoleSpec(_Page):
     system: str | None = None
     again: Annotated[Natural, Field(le=10)] | None = None
     cut: Literal["aside", "sentence", "keep"] | None = None
+    batch: Annotated[bool, Field(strict=True)] | None = None
 
 
+BATCHING = ("openai", "anthropic")
 STORIES: dict[str, type[_Page]] = {"revision": RevisionSpec, "preference": PreferenceSpec}
 
 
@@ -149,7 +153,7 @@ class Recipe(_Page):
     story:        `kind: revision` or `kind: preference`, with its options
     judging:      how the judge compares (`both_orders`, `reasoning`, `clamp`, `verdict`, `tie`, `least_mass`)
     seed:         decides which principle a row meets, and nothing else
-    window:       most rows in flight at once
+    window:       most rows in flight at once; left out, a few more than the models take calls
     export:       how the dataset is written (`test_fraction`, `margin`, `sft`, ...)
     ledger:       where replies are kept, beside the recipe
     runs:         where run folders are kept, beside the recipe
@@ -163,7 +167,7 @@ class Recipe(_Page):
     story: RevisionSpec | PreferenceSpec = Field(discriminator="kind")
     judging: Pairwise = Pairwise()
     seed: Annotated[int, Field(strict=True)] = 0
-    window: Count = 64
+    window: Count | None = None
     export: ExportSpec = ExportSpec()
     ledger: str = ".solon/ledger.db"
     runs: str = "runs"
@@ -201,12 +205,18 @@ class Recipe(_Page):
             raise ValueError(f"name {value!r} names a folder: letters, digits, dot, dash and underscore only")
         return value
 
+    @property
+    def places(self) -> int:
+        """Return how many questions are put at once where no row is walked: audits, cases, inference."""
+        return self.window or 64
+
     def role(self, role: str) -> RoleSpec:
         """Return a role with everything filled in: its own words, then everyone's, then the defaults."""
         own, shared = getattr(self.cast, role), self.cast.everyone
         default = RoleSpec(
-            model=self.model, temperature=0.0 if role == "judge" else 1.0, max_tokens=1024, again=0, cut="aside"
-        )
+            model=self.model, temperature=0.0 if role == "judge" else 1.0, max_tokens=1024, again=0, cut="aside",
+            batch=False,
+        )  # fmt: skip
         filled = {}
         for field in RoleSpec.model_fields:
             given = [getattr(spec, field) for spec in (own, shared, default)]
@@ -304,6 +314,13 @@ def _whole_page(recipe: Recipe, document: yamls.Document) -> Iterator[str]:
         place = ("cast", role, "system") if getattr(recipe.cast, role).system else ("cast", "everyone", "system")
         if spec.system and spec.model and spec.model.form == "text":
             yield document.problem(place, f"the {role} is a base model (form: text), which takes no system prompt")
+        if spec.batch and spec.model and spec.model.provider not in BATCHING:
+            place = ("cast", role, "batch") if getattr(recipe.cast, role).batch else ("cast", "everyone", "batch")
+            yield document.problem(
+                place,
+                f"the {role} is {spec.model.use}, and only OpenAI and Anthropic take batch jobs; write `batch: false` "
+                f"for {role}, or give it another model",
+            )
     models: dict[tuple[str, ...], ModelSpec | None] = {("model",): recipe.model}
     models |= {("cast", who, "model"): spec.model for who, spec in recipe.cast}
     for spot, model in models.items():
