@@ -23,11 +23,13 @@ no empty value. Numbers that are equal are the same: temperature 1 is 1.0, and -
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from json.encoder import encode_basestring
 from typing import Any, Literal, Protocol
 
 from solon.digests import canonical, tagged
@@ -45,6 +47,8 @@ __all__ = [
     "key_of",
     "options_text",
 ]
+
+TAG = "solon.call/1"
 
 Form = Literal["chat", "text"]
 Finish = Literal["stop", "length", "refusal"]
@@ -87,9 +91,9 @@ class Call:
 
     def __post_init__(self) -> None:
         if self.schema is not None:
-            object.__setattr__(self, "schema", canonical(json.loads(self.schema)))
+            object.__setattr__(self, "schema", _canonical_text(self.schema))
         if self.options != "{}":
-            object.__setattr__(self, "options", canonical(json.loads(self.options)))
+            object.__setattr__(self, "options", _canonical_text(self.options))
 
     def content(self) -> dict[str, Any]:
         """Return what the key is taken over (the table in this module's docstring)."""
@@ -118,10 +122,36 @@ class Call:
     @cached_property
     def key(self) -> str:
         """Return the call's name in the ledger: "c1:" and 64 hex digits."""
-        return key_of(self.content())
+        text = f'["{TAG}",{self._json}]'
+        return "c1:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def to_json(self) -> str:
-        return canonical(self.content())
+        """Return canonical(content()), which the key is taken over."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:
+        # put together by hand, in the order of the names: half the time that a call costs apart from the wire went
+        # into the general encoder (`tests/test_calls.py` holds the two equal)
+        given, quoted = self.sampling, encode_basestring
+        temperature, top_p = _number(given.temperature), _number(given.top_p)
+        turns = ",".join([f"[{quoted(turn.role)},{quoted(turn.content)}]" for turn in self.messages])
+        parts = [f'{{"attempt":{self.attempt:d}']
+        if self.labels:
+            parts.append(f'"labels":[{",".join(map(quoted, self.labels))}]')
+        parts.append(f'"max_tokens":{given.max_tokens:d},"messages":[{turns}],"model":{quoted(self.model)}')
+        if self.options != "{}":
+            parts.append(f'"options":{self.options}')
+        parts.append(f'"sample":{self.sample:d}')
+        if self.schema is not None:
+            parts.append(f'"schema":{self.schema}')
+        if given.stop:
+            parts.append(f'"stop":[{",".join(map(quoted, given.stop))}]')
+        if temperature is not None:
+            parts.append(f'"temperature":{temperature!r}')
+        if top_p is not None:
+            parts.append(f'"top_p":{top_p!r}')
+        return ",".join(parts) + "}"
 
     @classmethod
     def from_json(cls, text: str) -> Call:
@@ -193,12 +223,20 @@ class Reply:
             object.__setattr__(self, "logprobs", None if broken else logs)
 
     def to_json(self) -> str:
-        content = asdict(self)
-        del content["known"]
-        return canonical(content)
+        used = self.usage
+        return canonical(
+            {
+                "text": self.text,
+                "finish": self.finish,
+                "thinking": self.thinking,
+                "logprobs": self.logprobs,
+                "usage": {name: getattr(used, name) for name in used.__slots__},
+                "model": self.model,
+            }
+        )
 
     @classmethod
-    def from_json(cls, text: str) -> Reply:
+    def from_json(cls, text: str, *, known: bool = False) -> Reply:
         content = json.loads(text)
         logprobs = content["logprobs"]
         return cls(
@@ -208,10 +246,12 @@ class Reply:
             logprobs=None if logprobs is None else tuple(logprobs),
             usage=Usage(**content["usage"]),
             model=content["model"],
+            known=known,
         )
 
     def from_memory(self) -> Reply:
-        return replace(self, known=True)
+        """Return the same reply, as one that came from memory."""
+        return Reply(self.text, self.finish, self.thinking, self.logprobs, self.usage, self.model, known=True)
 
 
 Ask = Callable[[Call], Awaitable[Reply]]
@@ -260,7 +300,22 @@ class Model(Protocol):
 
 def key_of(content: Mapping[str, Any]) -> str:
     """Return the key of a call's content (`Call.content`, or the JSON object that `Call.to_json` wrote)."""
-    return "c1:" + tagged("solon.call/1", content)
+    return "c1:" + tagged(TAG, content)
+
+
+def _number(value: float | None) -> float | None:
+    """Return a float whose `repr` is JSON: -0.0 is 0.0. Raises ValueError for what JSON cannot say."""
+    if value is None:
+        return None
+    if not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number that a call can carry")
+    return float(value) + 0.0
+
+
+@lru_cache(maxsize=256)
+def _canonical_text(text: str) -> str:
+    """Return a JSON text in canonical form; a run has a few schemas and options, and thousands of calls with them."""
+    return canonical(json.loads(text))
 
 
 def options_text(options: Mapping[str, Any] | None) -> str:

@@ -71,6 +71,13 @@ class Player:
         if self.system and self.form == "text":
             raise BadInput(f"{self.role}: a base model (form: text) takes no system prompt; leave `system` out")
 
+    def listening(self, listener: Listener) -> Player:
+        """Return the same player, telling `listener` of every question."""
+        # once a row and role: `replace` would check again what was checked when the cast was made
+        player = object.__new__(Player)
+        player.__dict__.update(self.__dict__, listener=listener)
+        return player
+
     def call(
         self,
         messages: Sequence[Message],
@@ -161,7 +168,7 @@ class Cast:
 
     def listening(self, listener: Listener) -> Cast:
         """Return the same cast, telling `listener` of every question."""
-        return Cast(*(replace(player, listener=listener) for player in self.players()))
+        return Cast(*[player.listening(listener) for player in self.players()])
 
 
 async def together(*questions: Awaitable[T]) -> list[T]:

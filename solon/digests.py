@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["canonical", "tagged", "uniform", "whole"]
+__all__ = ["canonical", "tagged", "uniform", "uniforms", "whole"]
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical(value: Any) -> str:
@@ -25,7 +28,7 @@ def canonical(value: Any) -> str:
 
     Raises ValueError on NaN or infinity, TypeError on what JSON cannot say.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def tagged(tag: str, value: Any) -> str:
@@ -38,9 +41,20 @@ def uniform(*parts: str | int) -> float:
 
     Never 0 or 1, so that its logarithm exists and is not 0: with 53 bits the greatest number would round to 1.
     """
-    text = "\x1f".join(str(part) for part in parts).encode("utf-8", "surrogatepass")
-    bits = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 12
-    return (bits + 0.5) / (1 << 52)
+    *first, last = parts or ("",)
+    return uniforms(*first)(str(last))
+
+
+def uniforms(*parts: str | int) -> Callable[[str], float]:
+    """Return a function whose value for `last` is `uniform(*parts, last)`: what they share is hashed once."""
+    begun = hashlib.blake2b("".join(f"{part}\x1f" for part in parts).encode("utf-8", "surrogatepass"), digest_size=8)
+
+    def of(last: str) -> float:
+        ended = begun.copy()
+        ended.update(last.encode("utf-8", "surrogatepass"))
+        return ((int.from_bytes(ended.digest(), "big") >> 12) + 0.5) / (1 << 52)
+
+    return of
 
 
 def whole(text: str) -> str:

@@ -49,8 +49,15 @@ def test_the_score_is_weight_over_the_negative_logarithm_of_one_uniform_number()
     assert score(2.5, 7, "row", "judge", "a") == pytest.approx(-2.5 / math.log(u))
 
 
+def test_the_heaviest_has_the_greatest_score() -> None:
+    weights = {"a": 1.0, "b": 2.0, "c": 0.5}
+    for row in "stuvwxyz":
+        scores = {id: score(weight, 3, row, "judge", id) for id, weight in weights.items()}
+        assert heaviest(weights.items(), seed=3, row=row, step="judge") == max(scores, key=scores.__getitem__)
+
+
 def test_equal_scores_are_decided_by_id_and_not_by_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("solon.constitution.draw.uniform", lambda *parts: 0.5)
+    monkeypatch.setattr("solon.constitution.draw.uniforms", lambda *parts: lambda last: 0.5)
     assert heaviest([("a", 1), ("b", 1)], seed=0, row="r", step="s") == "b"
     assert heaviest([("b", 1), ("a", 1)], seed=0, row="r", step="s") == "b"
 

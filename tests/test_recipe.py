@@ -32,7 +32,7 @@ def test_four_lines_are_a_recipe(tmp_path: Path) -> None:
     assert recipe.story.kind == "revision"
     assert recipe.prompts.path == "prompts.txt"
     assert recipe.model.use == "scripted:m.py:answer"
-    assert (recipe.window, recipe.seed, recipe.ledger, recipe.runs) == (64, 0, ".solon/ledger.db", "runs")
+    assert (recipe.window, recipe.seed, recipe.ledger, recipe.runs) == (None, 0, ".solon/ledger.db", "runs")
 
 
 @pytest.mark.parametrize(

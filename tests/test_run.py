@@ -15,7 +15,8 @@ from run_kit import Desk, data_of, desk, twice
 from solon.commands import Done, plan_recipe, run_recipe
 from solon.errors import BadInput, Halt, Locked, StorageError
 from solon.pipelines.export import export_run
-from solon.pipelines.run import Progress, RunFolder
+from solon.pipelines.run import RunFolder
+from solon.pipelines.walk import Progress
 from solon.rows import Row, SetAside
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from solon.calls import Message
 from solon.dataset.encoding import decode_outcome, decode_row, encode_outcome, encode_row, gate
-from solon.dataset.store import FORMAT, RowStore
+from solon.dataset.store import RowStore
+from solon.dataset.store_file import FORMAT
 from solon.errors import REASONS, BadInput, StorageError
 from solon.rows import Asked, Draft, Draw, Pair, Prompt, Row, SetAside, Vote
 
@@ -379,10 +380,10 @@ def test_a_run_under_way_can_be_looked_at(path: Path) -> None:
 
 
 def test_a_second_writer_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("solon.dataset.store.BUSY_SECONDS", 0.05)
-    with RowStore.open(planned(path, 3)) as store:
-        store.finish(pair(store.row(0)))
-        store.finish(pair(store.row(1)))  # waits for its group, so the file is held
+    monkeypatch.setattr("solon.dataset.store_file.BUSY_SECONDS", 0.05)
+    planned(path, 3)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StorageError, match=r"another process writes it; wait for its end"):
             RowStore.open(path)
 

@@ -84,7 +84,7 @@ async def _sampled(
             shop.check_usable()
         judge = (await shop.cast()).judge
         try:
-            votes = await ballots(duels, constitution, judging, judge, window=recipe.window, tell=tell)
+            votes = await ballots(duels, constitution, judging, judge, window=recipe.places, tell=tell)
         finally:  # what is in flight is paid for, so it is written down
             await shop.close(grace=GRACE_SECONDS)
     return read(votes, duels, constitution, seed=recipe.seed, tie=judging.tie, there=there)

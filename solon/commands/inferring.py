@@ -111,7 +111,7 @@ async def infer_constitution(
         shop.check_usable("critic", "judge")
         proposer, judge = await _players(shop)
         try:
-            inferred = await infer(pairs, proposer, judge, page.judging, spec, window=page.window, tell=tell)
+            inferred = await infer(pairs, proposer, judge, page.judging, spec, window=page.places, tell=tell)
         finally:  # what is in flight is paid for, so it is written down
             await shop.close(grace=GRACE_SECONDS)
         return Inference(inferred, shop.tally.asked, shop.tally.known + shop.tally.shared, shop.spent())

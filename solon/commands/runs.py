@@ -13,7 +13,8 @@ from solon.errors import BadInput
 from solon.pipelines.export import export_run
 from solon.pipelines.plan import planning
 from solon.pipelines.recipe import find_recipe, read_recipe
-from solon.pipelines.run import FAILED, Progress, RunFolder, walk
+from solon.pipelines.run import RunFolder
+from solon.pipelines.walk import FAILED, Progress, walk
 from solon.workshop import Workshop
 
 __all__ = ["Done", "Teller", "run_recipe"]

@@ -64,7 +64,7 @@ async def test_constitution(
         shop.check_usable("judge")
         judge_player = await shop.judge()
         tried = await try_cases(
-            resolved.constitution, judge_player, recipe.judging, principles=principles, window=recipe.window, tell=tell
+            resolved.constitution, judge_player, recipe.judging, principles=principles, window=recipe.places, tell=tell
         )
         tally = shop.tally
         return Tested(resolved, judge_player.name, tried, tally.asked, tally.known + tally.shared, shop.spent())

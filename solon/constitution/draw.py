@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from solon.digests import uniform
+from solon.digests import uniform, uniforms
 
 __all__ = ["heaviest", "score"]
 
@@ -29,5 +29,6 @@ def score(weight: float, seed: int, row: str, step: str, principle: str) -> floa
 
 def heaviest(weights: Iterable[tuple[str, float]], *, seed: int, row: str, step: str) -> str:
     """Return the id that wins among (id, weight) pairs, whatever their order. Raises ValueError if there are none."""
-    # equal scores are decided by id, never by the order of the file
-    return max((score(weight, seed, row, step, principle), principle) for principle, weight in weights)[1]
+    # every principle's `score`; equal ones are decided by id, never by the order of the file
+    of = uniforms("solon.draw/1", seed, row, step)
+    return max((-weight / math.log(of(principle)), principle) for principle, weight in weights)[1]

@@ -10,8 +10,9 @@
 Four tables: `rows` (the plan, never changed once it is whole), `finished` (a few numbers a row: what a resume,
 a progress line and the closing table ask for), `walks` (the outcomes as JSON) and `meta`. A plan is whole when
 its store is closed without an error, or its first row is finished; a file that was cut off before is refused, so
-that half a plan is never taken for the whole. Outcomes are committed in groups: after `kill -9` the newest fifth
-of a second is walked again from the ledger's memory. Nothing here grows in memory with the number of rows.
+that half a plan is never taken for the whole. Outcomes are committed in groups, so that several processes may walk one
+plan: after `kill -9` the newest fifth of a second is walked again from the ledger's memory. Nothing here grows in
+memory with the number of rows.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from types import TracebackType
 from solon.complaints import one_of
 from solon.dataset.encoding import decode_outcome, decode_row, encode_outcome, encode_row, gate
 from solon.dataset.quality import SUMS, Numbers, Quality
+from solon.dataset.store_file import APPLICATION, BUSY_SECONDS, FORMAT, TABLES, connect, storage
 from solon.errors import REASONS, BadInput, StorageError
 from solon.rows import Draw, Pair, Prompt, Row, SetAside
 
 __all__ = ["RowStore"]
 
-APPLICATION = 0x501_0502  # tells our file from any other SQLite file
-FORMAT = 1
 GROUP_ROWS = 64
 GROUP_SECONDS = 0.2
 PLAN_GROUP = 10_000
-BUSY_SECONDS = 10.0
+ROWS_AT_ONCE = 256
+OUTCOMES_AT_ONCE = 64
 
 
 class RowStore:
@@ -49,7 +50,7 @@ class RowStore:
         self.path = path
         self._connection = connection
         self._whole = False
-        self._waiting = 0
+        self._waiting: dict[int, tuple[Numbers, bytes]] = {}  # finished rows that are not written yet
         self._committed = time.monotonic()
         self.planned = self.pairs = self.set_aside = self.duplicates = 0
 
@@ -62,10 +63,10 @@ class RowStore:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{path.parent}: cannot be made ({error.strerror}); check its rights") from error
-        with _storage(path):
+        with storage(path):
             store = cls(path, sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS))
             # what is cut off here is thrown away, so nothing need be on the disk before the plan is whole
-            store._connection.executescript(f"PRAGMA synchronous=OFF; PRAGMA cache_size=-16384; {_TABLES}")
+            store._connection.executescript(f"PRAGMA synchronous=OFF; PRAGMA cache_size=-16384; {TABLES}")
         return store
 
     @classmethod
@@ -79,8 +80,8 @@ class RowStore:
         """
         if not path.is_file():
             raise StorageError(f"{path}: no plan is there; check the folder's name, or start the run that makes it")
-        with _storage(path):
-            store = cls(path, _connect(path, read_only))
+        with storage(path):
+            store = cls(path, connect(path, read_only))
             try:
                 store._check(read_only)
             except BaseException:
@@ -125,7 +126,7 @@ class RowStore:
     def close(self) -> None:
         """Write what waits and let the file go. A new plan is whole from here on."""
         try:
-            with _storage(self.path):
+            with storage(self.path):
                 if not self._whole:
                     self._complete()
                 self.flush()
@@ -140,7 +141,7 @@ class RowStore:
         if self._whole:
             raise ValueError(f"{self.path}: the plan is whole, no row can be added")
         content = encode_row(prompt, draws)
-        with _storage(self.path):
+        with storage(self.path):
             self._begin()
             done = self._connection.execute(
                 "INSERT INTO rows VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (self.planned, prompt.id, content)
@@ -171,25 +172,44 @@ class RowStore:
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
 
-    def rows(self, limit: int | None = None, *, unfinished: bool = True) -> Iterator[Row]:
-        """Yield rows in the plan's order, one by one from the disk; rows may be finished meanwhile.
+    def rows(
+        self, limit: int | None = None, *, unfinished: bool = True, part: tuple[int, int] = (0, 1)
+    ) -> Iterator[Row]:
+        """Yield rows in the plan's order, some at a time from the disk; rows may be finished meanwhile.
 
         Args:
             limit: only the plan's first `limit` rows, finished or not.
             unfinished: only rows without an outcome.
+            part: (number, of): only every `of`-th row, from the `number`-th, counted from 0.
         """
         todo = "AND NOT EXISTS (SELECT 1 FROM finished WHERE finished.idx = rows.idx)" if unfinished else ""
-        query = f"SELECT idx, content FROM rows WHERE idx > ? AND idx < ? {todo} ORDER BY idx LIMIT 1"
+        query = (
+            f"SELECT idx, content FROM rows WHERE idx > ? AND idx < ? AND idx % ? = ? {todo} "
+            f"ORDER BY idx LIMIT {ROWS_AT_ONCE}"
+        )
         end = self.planned if limit is None else limit
         index = -1
         while True:
-            with _storage(self.path):
-                found = self._connection.execute(query, (index, end)).fetchone()
-                if found is None:
-                    return
-                index = found[0]
-                row = decode_row(*found)
-            yield row
+            self.flush()
+            with storage(self.path):
+                found = self._connection.execute(query, (index, end, part[1], part[0])).fetchall()
+            if not found:
+                return
+            index = found[-1][0]
+            for one in found:
+                with storage(self.path):
+                    row = decode_row(*one)
+                yield row
+
+    def count(self, limit: int | None = None, *, part: tuple[int, int] = (0, 1)) -> tuple[int, int]:
+        """Return how many rows of the plan's first `limit`, and of this `part`, there are, and how many unfinished."""
+        self.flush()
+        end = self.planned if limit is None else min(limit, self.planned)
+        there = len(range(part[0], end, part[1]))
+        with storage(self.path):
+            query = "SELECT count(*) FROM finished WHERE idx < ? AND idx % ? = ?"
+            done = self._connection.execute(query, (end, part[1], part[0])).fetchone()[0]
+        return there, there - done
 
     def row(self, which: int | str) -> Row:
         """Return one row.
@@ -202,7 +222,7 @@ class RowStore:
         """
         if isinstance(which, str) and (which == "0" or which[:1] != "0") and which.isdecimal():
             which = int(which) if int(which) < self.planned else which
-        with _storage(self.path):
+        with storage(self.path):
             if isinstance(which, int):
                 found = self._connection.execute("SELECT idx, content FROM rows WHERE idx = ?", (which,)).fetchall()
             else:
@@ -234,40 +254,63 @@ class RowStore:
         outcome = gate(outcome)
         row, numbers, content = outcome.row, Numbers.of(outcome), encode_outcome(outcome)
         ask = self._connection.execute
-        with _storage(self.path):
+        with storage(self.path):
             if not self._whole:
                 self._complete()
             planned = ask("SELECT id FROM rows WHERE idx = ?", (row.index,)).fetchone()
         if planned != (row.id,):
             raise ValueError(f"{self.path}: row {row.index} ({row.id}) is not of this plan")
-        with _storage(self.path):
-            self._begin()
-            earlier = ask("SELECT reason FROM finished WHERE idx = ?", (row.index,)).fetchone()
-            values = (row.index, *numbers)
-            ask(f"INSERT OR REPLACE INTO finished VALUES ({', '.join('?' * len(values))})", values)
-            ask("INSERT OR REPLACE INTO walks VALUES (?, ?)", (row.index, content))
-            for reason, step in ((earlier and earlier[0], -1), (numbers.reason, 1)):
-                if reason is not None:
-                    self.pairs += step if reason == "" else 0
-                    self.set_aside += step if reason != "" else 0
-            self._waiting += 1
-            if self._waiting >= GROUP_ROWS or time.monotonic() - self._committed > GROUP_SECONDS:
-                self.flush()
+        with storage(self.path):
+            if row.index in self._waiting:
+                earlier: str | None = self._waiting[row.index][0].reason
+            else:
+                found = ask("SELECT reason FROM finished WHERE idx = ?", (row.index,)).fetchone()
+                earlier = found[0] if found else None
+        for reason, step in ((earlier, -1), (numbers.reason, 1)):
+            if reason is not None:
+                self.pairs += step if reason == "" else 0
+                self.set_aside += step if reason != "" else 0
+        self._waiting[row.index] = (numbers, content)
+        if len(self._waiting) >= GROUP_ROWS or time.monotonic() - self._committed > GROUP_SECONDS:
+            self.flush()
         return outcome
 
     def flush(self) -> None:
-        """Commit the outcomes that wait."""
-        with _storage(self.path):
-            if self._connection.in_transaction:
-                self._connection.execute("COMMIT")
-        self._waiting, self._committed = 0, time.monotonic()
+        """Commit the outcomes that wait, in one short transaction: another process may want to write too."""
+        self._committed = time.monotonic()
+        if not self._waiting:
+            return
+        places = ", ".join("?" * (1 + len(Numbers._fields)))
+        with self._transaction() as db:
+            db.executemany(
+                f"INSERT OR REPLACE INTO finished VALUES ({places})",
+                [(index, *numbers) for index, (numbers, _) in self._waiting.items()],
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO walks VALUES (?, ?)",
+                [(index, content) for index, (_, content) in self._waiting.items()],
+            )
+        self._waiting.clear()
 
-    def reopen(self, reasons: Iterable[str] | None, *, limit: int | None = None) -> int:
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing: what cannot be written now can be tried again."""
+        with storage(self.path):
+            self._begin()
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def reopen(self, reasons: Iterable[str] | None, *, limit: int | None = None, part: tuple[int, int] = (0, 1)) -> int:
         """Forget outcomes, so that their rows are walked again; return how many.
 
         Args:
             reasons: of the rows that were set aside for one of these; None forgets every outcome, pairs too.
-            limit: only among the first so many rows of the plan; None for all.
+            limit, part: only among these rows, as in `rows`.
 
         Raises BadInput on a reason that does not exist.
         """
@@ -275,43 +318,48 @@ class RowStore:
         for reason in wanted or ():
             if reason not in REASONS:
                 raise BadInput(f"unknown reason {reason!r}; {one_of(reason, sorted(REASONS))}")
-        which = "WHERE idx < ?" + ("" if wanted is None else f" AND reason IN ({', '.join('?' * len(wanted))})")
-        given = (self.planned if limit is None else limit, *(wanted or ()))
-        with _storage(self.path):
-            self._begin()
-            ask = self._connection.execute
-            ask(f"DELETE FROM walks WHERE idx IN (SELECT idx FROM finished {which})", given)
-            gone = ask(f"DELETE FROM finished {which}", given).rowcount
-            self.flush()
+        which = "WHERE idx < ? AND idx % ? = ?"
+        which += "" if wanted is None else f" AND reason IN ({', '.join('?' * len(wanted))})"
+        given = (self.planned if limit is None else limit, part[1], part[0], *(wanted or ()))
+        self.flush()
+        with self._transaction() as db:
+            db.execute(f"DELETE FROM walks WHERE idx IN (SELECT idx FROM finished {which})", given)
+            gone = db.execute(f"DELETE FROM finished {which}", given).rowcount
+        if gone:
             self._count()
         return gone
 
     def outcomes(self) -> Iterator[Pair | SetAside]:
         """Yield the outcomes in the plan's order, one by one from the disk."""
+        query = (
+            "SELECT walks.idx, rows.content, walks.content FROM walks JOIN rows ON rows.idx = walks.idx "
+            f"WHERE walks.idx > ? ORDER BY walks.idx LIMIT {OUTCOMES_AT_ONCE}"
+        )
         index = -1
         while True:
-            with _storage(self.path):
-                found = self._connection.execute(
-                    "SELECT walks.idx, rows.content, walks.content FROM walks JOIN rows ON rows.idx = walks.idx "
-                    "WHERE walks.idx > ? ORDER BY walks.idx LIMIT 1",
-                    (index,),
-                ).fetchone()
-                if found is None:
-                    return
-                index = found[0]
-                outcome = decode_outcome(decode_row(index, found[1]), found[2])
-            yield outcome
+            self.flush()
+            with storage(self.path):
+                found = self._connection.execute(query, (index,)).fetchall()
+            if not found:
+                return
+            index = found[-1][0]
+            for place, row, content in found:
+                with storage(self.path):
+                    outcome = decode_outcome(decode_row(place, row), content)
+                yield outcome
 
     def outcome(self, row: Row) -> Pair | SetAside | None:
         """Return what became of `row`, None while it is unfinished."""
-        with _storage(self.path):
+        self.flush()
+        with storage(self.path):
             query = "SELECT content FROM walks WHERE idx = ?"
             found = self._connection.execute(query, (row.index,)).fetchone()
             return decode_outcome(row, found[0]) if found else None
 
     def outcome_of(self, id: str) -> Pair | SetAside | None:
         """Return what became of the row of this whole id, None where it is unfinished or not of this plan."""
-        with _storage(self.path):
+        self.flush()
+        with storage(self.path):
             query = (
                 "SELECT rows.idx, rows.content, walks.content FROM rows JOIN walks ON walks.idx = rows.idx "
                 "WHERE rows.id = ?"
@@ -321,7 +369,8 @@ class RowStore:
 
     def tally(self) -> dict[str, int]:
         """Return {reason: rows set aside for it}, in the order of `errors.REASONS`."""
-        with _storage(self.path):
+        self.flush()
+        with storage(self.path):
             query = "SELECT reason, count(*) FROM finished WHERE reason != '' GROUP BY reason"
             counts = dict(self._connection.execute(query).fetchall())
         known = [reason for reason in REASONS if reason in counts]
@@ -329,69 +378,9 @@ class RowStore:
 
     def quality(self) -> Quality:
         """Return the counts that closing tables and cards are made of."""
-        with _storage(self.path):
+        self.flush()
+        with storage(self.path):
             sums = self._connection.execute(SUMS).fetchone()
             query = "SELECT chosen_draft, count(*) FROM finished WHERE reason = '' GROUP BY chosen_draft ORDER BY 1"
             drafts = dict(self._connection.execute(query).fetchall())
             return Quality(*(*sums, drafts))
-
-
-def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
-    def connect(query: str) -> sqlite3.Connection:
-        address = f"{path.resolve().as_uri()}?{query}"
-        return sqlite3.connect(address, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
-
-    if not read_only:
-        return connect("mode=rw")
-    connection = connect("mode=ro")
-    try:
-        connection.execute("SELECT count(*) FROM meta")
-    except sqlite3.OperationalError:
-        # a write-ahead file cannot be made here; where none is left over, the file alone is the truth
-        connection.close()
-        if path.with_name(path.name + "-wal").exists():
-            raise
-        connection = connect("mode=ro&immutable=1")
-    return connection
-
-
-@contextmanager
-def _storage(path: Path) -> Iterator[None]:
-    """Turn what SQLite and a damaged record say into one line that says what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", "")
-        for beginning, what in _TROUBLES:
-            if name.startswith(beginning):
-                raise StorageError(f"{path}: {what} ({error})") from error
-        raise StorageError(f"{path}: cannot be read or written ({error}); check the disk") from error
-    except (KeyError, TypeError, ValueError) as error:  # a record that is no record of ours
-        raise StorageError(f"{path}: {_DAMAGED} ({error!r})") from error
-
-
-_DAMAGED = "damaged; delete this file and run again: what was answered is in the ledger"
-_TROUBLES = (
-    ("SQLITE_FULL", "the disk is full; make room and run again: what is finished is kept"),
-    ("SQLITE_READONLY", "cannot be written; check the rights of the file and its folder"),
-    ("SQLITE_CANTOPEN", "cannot be opened; check the rights of the file and its folder"),
-    ("SQLITE_BUSY", "another process writes it; wait for its end"),
-    ("SQLITE_IOERR", "cannot be written; is the disk full, or gone? What is finished is kept"),
-    ("SQLITE_CORRUPT", _DAMAGED),
-    ("SQLITE_NOTADB", _DAMAGED),
-    ("SQLITE_ERROR", _DAMAGED),
-)
-
-_TABLES = f"""
-PRAGMA application_id={APPLICATION};
-PRAGMA user_version={FORMAT};
-CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
-CREATE TABLE rows (idx INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, content BLOB NOT NULL);
-CREATE TABLE walks (idx INTEGER PRIMARY KEY, content BLOB NOT NULL);
-CREATE TABLE finished (
-    idx INTEGER PRIMARY KEY, reason TEXT NOT NULL, p_chosen REAL, chosen_draft TEXT,
-    chosen_chars INTEGER, rejected_chars INTEGER, drafts INTEGER, trimmed INTEGER, revisions INTEGER,
-    stripped INTEGER, votes INTEGER, silent INTEGER, judged INTEGER, same_slot INTEGER
-);
-CREATE INDEX finished_by_reason ON finished (reason);
-"""

@@ -1,4 +1,4 @@
-"""The run: walk every row of a plan, a window of them at once, and hand each finished one to the dataset.
+"""The run folder: one run's place on disk, from its plan to its dataset.
 
     runs/<recipe>-<plan>/
         recipe.yaml, constitution.yaml   as they were when it was last walked
@@ -9,73 +9,31 @@
         lock                             keeps two runs out of one folder
     runs/latest -> the folder of the last run
 
-No stage waits for its slowest row. Killed anywhere and started again, a run answers its known questions from the
-ledger and goes on; what is finished is skipped by an index.
+Killed anywhere and started again, a run answers its known questions from the ledger and goes on; what is finished is
+skipped by an index, and a plan whose recipe, constitution and prompts are unchanged is not drawn again (`source`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import json
 import os
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from solon import __version__, yamls
-from solon.calls import Call, Reply, Usage
 from solon.cast import Cast
 from solon.constitution import Resolved, resolve
 from solon.dataset import RowStore
 from solon.errors import BadInput, Locked, StorageError
 from solon.pipelines.plan import Plan
 from solon.pipelines.recipe import Recipe
-from solon.rows import Asked, Pair, Row, SetAside
+from solon.pipelines.walk import Progress
 
-__all__ = ["FAILED", "Progress", "RunFolder", "walk"]
-
-FAILED = ("no_answer", "unreadable_answer", "rejected_call", "too_long")
-"""Reasons that were failures, not answers: such a row is walked again when its run is started again."""
-
-
-FLUSH_SECONDS = 0.5
-
-
-@dataclass
-class Progress:
-    """Where a walk stands.
-
-    total, done:  rows of the walk, and those among them that are finished, by this walk (`begun_with` not) or before
-    pairs, aside: what this walk made of rows
-    known, asked: calls of this walk; `usage` counts the tokens of the asked ones
-    """
-
-    total: int = 0
-    done: int = 0
-    begun_with: int = 0
-    pairs: int = 0
-    aside: Counter[str] = field(default_factory=Counter)
-    known: int = 0
-    asked: int = 0
-    failed: int = 0
-    usage: Usage = Usage()
-    started: float = field(default_factory=time.monotonic)
-    interrupted: bool = False
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Return how long the rest will take at the pace so far, or None before a row is done."""
-        walked = self.done - self.begun_with
-        return self.seconds / walked * (self.total - self.done) if walked else None
+__all__ = ["RunFolder"]
 
 
 class RunFolder:
@@ -255,105 +213,3 @@ def _write(path: Path, text: str) -> None:
     new = path.with_name(path.name + ".new")
     new.write_bytes(text.encode())
     new.replace(path)
-
-
-async def walk(
-    plan: Plan,
-    store: RowStore,
-    cast: Cast,
-    *,
-    progress: Progress | None = None,
-    limit: int | None = None,
-    again: tuple[str, ...] = FAILED,
-    stop: asyncio.Event | None = None,
-    tell: Callable[[Progress], None] = lambda progress: None,
-) -> Progress:
-    """Walk the unfinished rows among the plan's first `limit`, `window` at once, and return where it ended.
-
-    progress: written to while it goes on, and there when it fails
-    again:    rows that were set aside for one of these reasons count as unfinished
-    stop:     ends it early: no further row is begun, rows under way are dropped (their finished calls are in the
-              ledger)
-
-    Raises Halt and StorageError as soon as one row does; what is finished is kept.
-    """
-    progress = progress or Progress()
-    stop = stop or asyncio.Event()
-    if again:
-        store.reopen(again, limit=limit)
-    progress.total = min(store.planned, limit) if limit is not None else store.planned
-    progress.done = progress.begun_with = _finished_of(store, progress.total)
-    tell(progress)
-    rows = store.rows(limit)
-    order = {step: place for place, (step, _) in enumerate(plan.story.steps(cast))}
-
-    async def walker() -> None:
-        for row in rows:  # all walkers share this generator: each row is taken once
-            if stop.is_set():
-                return
-            await _walk_row(plan, row, cast, store, order, progress, tell)
-            await asyncio.sleep(0)  # a row that memory knows whole never waits, and Ctrl-C must still be heard
-
-    async def writer() -> None:
-        while True:  # a row that is finished must not wait on disk for the next one to finish
-            await asyncio.sleep(FLUSH_SECONDS)
-            store.flush()
-
-    walkers = [asyncio.create_task(walker()) for _ in range(min(plan.recipe.window, progress.total - progress.done))]
-    walking = asyncio.gather(*walkers)
-    stopped, writing = asyncio.create_task(stop.wait()), asyncio.create_task(writer())
-    try:
-        either: set[asyncio.Future[Any]] = {walking, stopped, writing}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        for ended in (walking, writing):
-            if ended.done():
-                ended.result()
-        progress.interrupted = stop.is_set() and progress.done < progress.total
-    finally:
-        for task in (*walkers, stopped, writing):
-            task.cancel()
-        await asyncio.gather(*walkers, stopped, writing, walking, return_exceptions=True)
-        store.flush()
-    return progress
-
-
-async def _walk_row(
-    plan: Plan,
-    row: Row,
-    cast: Cast,
-    store: RowStore,
-    order: dict[str, int],
-    progress: Progress,
-    tell: Callable[[Progress], None],
-) -> None:
-    """Walk one row with a cast that listens, and write down what became of it."""
-    asked: list[Asked] = []
-
-    def listen(question: Asked, call: Call, reply: Reply | None) -> None:
-        if reply is None:
-            asked.append(question)
-            return
-        if reply.known:
-            progress.known += 1
-        else:
-            progress.asked += 1
-            progress.usage += reply.usage
-        tell(progress)
-
-    outcome = await plan.story(row, cast.listening(listen))
-    if isinstance(outcome, SetAside) and outcome.reason == "not_known":
-        progress.aside["not_known"] += 1  # nothing was asked, so nothing has become of this row
-        return
-    # by the story's order, not by whose answer came first: the same row is the same bytes
-    outcome = store.finish(replace(outcome, asked=tuple(sorted(asked, key=lambda question: order[question.step]))))
-    progress.done += 1
-    if isinstance(outcome, Pair):
-        progress.pairs += 1
-    else:
-        progress.aside[outcome.reason] += 1
-    tell(progress)
-
-
-def _finished_of(store: RowStore, total: int) -> int:
-    """Return how many of the plan's first `total` rows have an outcome."""
-    return store.finished if total >= store.planned else total - sum(1 for _ in store.rows(total))

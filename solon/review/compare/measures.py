@@ -15,7 +15,7 @@ import math
 from itertools import zip_longest
 from typing import NamedTuple
 
-from solon.pipelines.run import FAILED
+from solon.pipelines.walk import FAILED
 from solon.review.texts import distance, refuses, words
 from solon.rows import Pair, Row, SetAside
 
