@@ -5,8 +5,8 @@
     said.trimmed       True where `cut: sentence` took off an unfinished last sentence
 
 A Player holds the stated policies for one role: its sampling, its system prompt, how often it asks again after an
-empty or cut answer (`again`), and what a cut answer becomes (`cut`). It never retries a failure: that is the
-pace's work, below it.
+answer that is of no use (`again`, by kind), and what a cut answer becomes (`cut`). It never retries a failure: that is
+the pace's work, below it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import asyncio
 import re
 import unicodedata
 from bisect import bisect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
@@ -25,11 +25,14 @@ from solon.errors import Aside, BadInput
 from solon.markup import own_turn
 from solon.rows import Asked
 
-__all__ = ["ROLES", "Cast", "Listener", "Player", "Said", "together"]
+__all__ = ["ROLES", "Cast", "Kind", "Listener", "Player", "Said", "kind_of", "together"]
 
 T = TypeVar("T")
 
 ROLES = ("responder", "critic", "reviser", "judge")
+
+Kind = Literal["good", "empty", "cut", "repetition", "refused"]
+"""What an answer can be."""
 
 Listener = Callable[[Asked, Call, Reply | None], None]
 """Told of every question twice: with None when it is asked, with the reply when that has come."""
@@ -50,6 +53,8 @@ class Player:
     """One role of a cast: `await player(messages, step=...)`.
 
     again:  how often an empty or cut answer is asked anew (each time as another `attempt`); 0 by default
+    anew:   the same by kind, where kinds differ; `again` is then the largest of them. An answer of a kind is asked
+            anew while fewer attempts than that were made anew, for whatever kinds they were
     cut:    what an answer that hit max_tokens becomes after that: "aside" sets the row aside, "sentence" keeps
             its whole sentences and says so, "keep" keeps it as it is
     """
@@ -64,6 +69,7 @@ class Player:
     system: str | None = None
     options: str = "{}"
     again: int = 0
+    anew: Mapping[Kind, int] | None = None
     cut: Literal["aside", "sentence", "keep"] = "aside"
     listener: Listener | None = None
 
@@ -127,31 +133,35 @@ class Player:
         for attempt in range(self.again + 1):
             call = self.call(messages, schema=schema, stop=stop, sample=sample, attempt=attempt)
             reply = await self._asked(call, step)
-            if reply.finish == "refusal":
-                raise Aside("refused", f"{self.name} at {step}: {short(reply.text, 80)}".removesuffix(": "))
-            text, cut = self._words(reply)
-            if text and not cut:
+            # a base model that begins another turn has finished its own, whatever stopped it then: servers take
+            # four stop words at most, and the markup has six names
+            own = own_turn(reply.text) if self.form == "text" else reply.text
+            kind, cut = kind_of(reply, own), reply.finish == "length" and own == reply.text
+            if kind == "good" or attempt >= max(self._anew(kind), self._anew("cut") if cut else 0):
                 break
-        if not text:
+        return self._said(call, reply, own.strip(), kind, step)
+
+    def _anew(self, kind: Kind) -> int:
+        """Return how often an answer of this kind is asked anew."""
+        if self.anew is not None:
+            return self.anew.get(kind, 0)
+        return self.again if kind in ("empty", "cut") else 0
+
+    def _said(self, call: Call, reply: Reply, text: str, kind: Kind, step: str) -> Said:
+        """Return what may be used of the last answer. Raises Aside where nothing may."""
+        if kind == "refused":
+            raise Aside("refused", f"{self.name} at {step}: {short(reply.text, 80)}".removesuffix(": "))
+        if kind == "empty":
             why = ", all of max_tokens went into thinking" if reply.thinking and reply.finish == "length" else ""
             raise Aside("empty_answer", f"{self.name} at {step}{why}")
-        if endless(text):
+        if kind == "repetition":
             raise Aside("repetition", f"{self.name} at {step}: {short(text, 80)}")
-        if not cut or self.cut == "keep":
+        if kind == "good" or self.cut == "keep":
             return Said(text, reply, call.key)
         whole = whole_sentences(text) if self.cut == "sentence" else ""
         if not whole:
             raise Aside("cut_answer", f"{self.name} at {step}, max_tokens {call.sampling.max_tokens}")
         return Said(whole, reply, call.key, trimmed=whole != text)
-
-    def _words(self, reply: Reply) -> tuple[str, bool]:
-        """Return the reply's words, and whether they were cut off.
-
-        A base model that begins another turn has finished its own, whatever stopped it then: servers take four stop
-        words at most, and the markup has six names.
-        """
-        own = own_turn(reply.text) if self.form == "text" else reply.text
-        return "" if blank(own) else own.strip(), reply.finish == "length" and own == reply.text
 
 
 @dataclass(frozen=True)
@@ -200,6 +210,30 @@ async def together(*questions: Awaitable[T]) -> list[T]:
     return answers
 
 
+def kind_of(reply: Reply, text: str | None = None) -> Kind:
+    """Return what kind of answer `reply` is, by its stop reason and its words; the first of these that fits.
+
+        refused     the provider declined or filtered it
+        empty       nothing of it can be seen
+        repetition  it ends in one stretch, said over and over
+        cut         it hit max_tokens
+        good        none of these; log-probabilities of labels, too
+
+    text: its words, where they are not all of it (a base model's own turn); what stopped a base model in another
+    turn than its own cut nothing off.
+    """
+    words = reply.text if text is None else text
+    if reply.finish == "refusal":
+        return "refused"
+    if reply.logprobs is not None:
+        return "good"
+    if blank(words):
+        return "empty"
+    if endless(words):
+        return "repetition"
+    return "cut" if reply.finish == "length" and len(words) == len(reply.text) else "good"
+
+
 _CLOSING = "[\"'”’»)\\]*_`」』）]*"
 _END = re.compile(rf"(?P<latin>[.!?…؟۔।]+{_CLOSING}(?=\s|$))|(?P<wide>[。！？｡]+{_CLOSING})|(?P<fence>```$)|\n")
 _NO_END = re.compile(
@@ -210,6 +244,7 @@ _MAY_GO_ON = re.compile(r"(?:\d|\.\.|\b(?:etc|Inc|Ltd|Co|Corp|Jr|Sr|al|a\.m|p\.m
 _ITEM = re.compile(r"\s*(?:[-*+•|>]|\(?(?:\d{1,3}|[a-zA-Z])[.)]\s|```|~~~)")
 _HEADING = re.compile(r"\s*(?:#|\*\*[^*]*[^*.!?]\*\*\s*$)|.*[:：][*_]*\s*$")
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
+_NEAR = 300  # characters at the end of a text
 
 
 def whole_sentences(text: str) -> str:
@@ -220,10 +255,13 @@ def whole_sentences(text: str) -> str:
     that was not closed. A line break ends something only after a short line, an item, a row, or a sentence: a line
     of 60 characters without a full stop may be wrapped prose.
     """
-    fences = [fence.start() for fence in _FENCE.finditer(text)]
-    for end in reversed(list(_END.finditer(text))):
-        if bisect(fences, end.end() - 1) % 2 == 0 and _ends(text, end) and (whole := text[: end.end()].rstrip()):
-            return whole
+    fences = [fence.start() for fence in _FENCE.finditer(text)] if "```" in text or "~~~" in text else []
+    # the last whole sentence stands near the end: most texts need no look at the rest. No mark holds a blank, so
+    # none is torn where the look begins with one
+    for start in (max(text.rfind(" ", 0, max(len(text) - _NEAR, 0)), 0), 0):
+        for end in reversed(list(_END.finditer(text, start))):
+            if bisect(fences, end.end() - 1) % 2 == 0 and _ends(text, end) and (whole := text[: end.end()].rstrip()):
+                return whole
     return ""
 
 
@@ -250,14 +288,16 @@ def endless(text: str, *, times: int = 8, least: int = 160) -> bool:
     fill 400 characters.
     """
     tail = text.rstrip()[-4000:]
-    for span in range(1, len(tail) // times + 1):
-        stretch = tail[-span:]
-        if stretch != tail[-2 * span : -span]:
-            continue
-        enough = max(span * times, least if any(map(str.isalnum, stretch)) else max(least, 400))
+    # whatever repeats itself so often says its last characters once more, one stretch earlier: hardly a text does
+    probe = tail[-(least - -(-least // times)) :]
+    place = tail.rfind(probe, 0, -1) if len(tail) >= least else -1
+    while place >= 0:
+        span = len(tail) - len(probe) - place
+        enough = max(span * times, least if any(map(str.isalnum, tail[-span:])) else max(least, 400))
         # equal to itself moved by `span`: said over and over, wherever the last one was cut
         if len(tail) >= enough and tail[-enough:-span] == tail[-enough + span :]:
             return True
+        place = tail.rfind(probe, 0, place + len(probe) - 1)
     return False
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from story_kit import asked, cast_of, player, user
 
 from solon.calls import Call, Message, Reply, Sampling
-from solon.cast import blank, endless, together, whole_sentences
+from solon.cast import Kind, blank, endless, kind_of, together, whole_sentences
 from solon.errors import REASONS, Aside, BadInput, CallFailed, Halt
 from solon.rows import Asked
 
@@ -61,6 +61,61 @@ async def test_a_refusal_is_not_argued_with() -> None:
     with pytest.raises(Aside) as problem:
         await player(Reply("", "refusal"))(user("Hi"), step="respond")
     assert problem.value.detail == "tiny at respond"
+
+
+LOOP = "I am sorry. " * 40
+KINDS: list[tuple[Kind, Reply]] = [
+    ("good", Reply("Fine.")),
+    ("good", Reply("B", "length", logprobs=(-3.0, -0.1))),
+    ("empty", Reply(" \n")),
+    ("empty", Reply("", "length", thinking="Hm")),
+    ("cut", CUT),
+    ("repetition", Reply(LOOP)),
+    ("repetition", Reply(LOOP, "length")),
+    ("refused", Reply("I won't.", "refusal")),
+    ("refused", Reply("", "refusal")),
+    ("refused", Reply("A", "refusal", logprobs=(-0.1, -3.0))),
+]
+
+
+@pytest.mark.parametrize(("kind", "reply"), KINDS)
+def test_every_answer_is_of_one_kind(kind: Kind, reply: Reply) -> None:
+    assert kind_of(reply) == kind
+
+
+def test_a_base_models_answer_is_of_the_kind_of_its_own_turn() -> None:
+    ran_on = Reply(" Fine.\n\nHuman: And now", "length")
+    assert kind_of(ran_on) == "cut"
+    assert kind_of(ran_on, " Fine.") == "good"
+    assert kind_of(ran_on, "") == "empty"
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut", "repetition", "refused"])
+async def test_each_kind_is_asked_anew_as_often_as_is_said_for_it(kind: Kind) -> None:
+    bad = next(reply for name, reply in KINDS if name == kind)
+    who = player([bad, bad, "Fine."], again=2, anew={kind: 2})
+    assert (await who(user("Hi"), step="respond")).text == "Fine."
+    assert [call.attempt for call in asked(who)] == [0, 1, 2]
+    others = {name: 2 for name, _ in KINDS if name not in (kind, "good")}
+    who = player([bad, "never asked"], again=2, anew=others)  # type: ignore[arg-type]
+    with pytest.raises(Aside):
+        await who(user("Hi"), step="respond")
+    assert len(asked(who)) == 1
+
+
+async def test_attempts_for_all_kinds_are_counted_together() -> None:
+    who = player(["", CUT, "never asked"], again=2, anew={"empty": 2, "cut": 1})
+    with pytest.raises(Aside, match="cut"):
+        await who(user("Hi"), step="respond")
+    assert len(asked(who)) == 2
+
+
+async def test_a_loop_that_hit_the_cap_is_asked_anew_as_a_cut_answer_too() -> None:
+    who = player([Reply(LOOP, "length"), "Fine."], again=1)
+    assert (await who(user("Hi"), step="respond")).text == "Fine."
+    who = player([Reply(LOOP), "never asked"], again=1)
+    with pytest.raises(Aside, match="repeats itself"):
+        await who(user("Hi"), step="respond")
 
 
 async def test_an_answer_that_was_all_thinking_says_so() -> None:
@@ -309,6 +364,7 @@ NOT_ENDLESS = [
     "# " + "-" * 76 + "\ndef f():\n    return 1\n\n\n# " + "-" * 76 + "\ndef g():\n    return 2\n",
     "board = [\n" + "    [0, 0, 0, 0, 0, 0, 0, 0],\n" * 8 + "]",
     ", ".join(str(n) for n in range(200)),
+    "I am sorry. " * 14 + "Really. " + "I am sorry. " * 13,
 ]
 
 
