@@ -76,7 +76,7 @@ async def test_no_exception_of_the_libraries_below_leaks(use: str, problem: Exce
     async def failing(*args: Any, **kwargs: Any) -> Any:
         raise problem
 
-    model._client.post = failing
+    model._carrier.post = failing
     with pytest.raises(SolonError) as caught:
         await model(asking())
     assert caught.value.__suppress_context__

@@ -167,7 +167,7 @@ def test_openai_and_azure_take_the_length_by_its_newer_name() -> None:
         ("http://localhost/v1", "max_tokens"),
     ):
         model = OpenAIModel(ModelSpec(use="openai:tiny", base_url=url, key_env="OPENAI_API_KEY"))
-        assert model.request(asking())[1][name] == 64
+        assert model.request(asking())[name] == 64
 
 
 async def test_a_schema_goes_out_as_a_strict_response_format() -> None:

@@ -19,6 +19,7 @@ import anthropic
 
 from solon.calls import Call, Can, Finish, Reply, Usage
 from solon.errors import BadInput
+from solon.models.carrier import stand_in
 from solon.models.server import Server, clean
 from solon.models.spec import ModelSpec
 from solon.models.thinking import split_thinking
@@ -44,17 +45,21 @@ class AnthropicModel(ServerModel):
     sdk = anthropic
     sdk_error = anthropic.AnthropicError
 
-    def __init__(self, spec: ModelSpec, **pacing: Any) -> None:
+    def __init__(self, spec: ModelSpec, **given: Any) -> None:
         if spec.form == "text":
             raise BadInput(f"{spec.use}: Anthropic's protocol has chat only; leave out form: text, or use openai:")
         server = Server.of(spec, own_url=OWN_URL)
         client = anthropic.AsyncAnthropic(
-            api_key=server.key, base_url=server.url, timeout=timeouts(spec.timeout), max_retries=0
+            api_key=server.key,
+            base_url=server.url,
+            timeout=timeouts(spec.timeout),
+            max_retries=0,
+            http_client=stand_in(),
         )
-        super().__init__(spec, server, client, **pacing)
+        super().__init__(spec, server, client, path="/v1/messages", **given)
         self.can = Can(logprobs=False, schema=True if server.own else None)
 
-    def request(self, call: Call) -> tuple[str, dict[str, Any]]:
+    def request(self, call: Call) -> dict[str, Any]:
         sampling = call.sampling
         system = [message.content for message in takewhile(lambda one: one.role == "system", call.messages)]
         body: dict[str, Any] = {
@@ -72,7 +77,7 @@ class AnthropicModel(ServerModel):
             body["stop_sequences"] = list(sampling.stop)
         if call.schema is not None:
             body["output_config"] = {"format": {"type": "json_schema", "schema": json.loads(call.schema)}}
-        return "/v1/messages", merged(body, json.loads(call.options))
+        return merged(body, json.loads(call.options))
 
     def read(self, body: Mapping[str, Any], call: Call) -> Reply:
         blocks = body["content"]

@@ -15,11 +15,16 @@ was taken out of them, and not at all where the key itself is what they complain
     408, 409, 425, 5xx, timeouts, broken      Passing      no_answer
     not the JSON that the protocol promises   Passing      unreadable_answer
     any other 4xx                             CallFailed   rejected_call
+
+What was sent and not answered in a way that can be read may have been billed (`Passing.billed`): a timeout, a
+connection that broke, an unreadable answer. What never left (nobody listens, no such host), and what the server
+answered with an error, was not.
 """
 
 from __future__ import annotations
 
 import email.utils
+import errno
 import json
 import re
 import time
@@ -27,16 +32,29 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
+import aiohttp
 import httpx2
 
 from solon.calls import Reply
 from solon.errors import CallFailed, Halt, Passing, RefusedParameter, SolonError
+from solon.models.carrier import Stale
 from solon.models.server import NO_KEY, Server
 
 __all__ = ["WIRE_ERRORS", "meaning_of"]
 
-WIRE_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
-"""What an SDK lets through of its HTTP library."""
+WIRE_ERRORS = (aiohttp.ClientError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
+"""What comes from the carrier's HTTP library, and what an SDK lets through of its own."""
+NOBODY = (aiohttp.ClientConnectorError, httpx2.ConnectError)
+TOO_SLOW = (TimeoutError, httpx2.TimeoutException)
+NOT_SENT = (
+    *NOBODY,
+    Stale,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+)
 
 WRONG_KEY = {"invalid_api_key", "authentication_error", "no_db_connection"}  # the last is LiteLLM's, without a database
 WRONG_KEY_WORDS = re.compile(r"api key (is )?(not valid|invalid)|(invalid|incorrect) api key", re.I)
@@ -136,14 +154,18 @@ def meaning_of(
 
 
 def _silence(error: Exception, server: Server, *, sdk: ModuleType, heard: bool) -> SolonError:
-    cause = error.__cause__ or error
+    # aiohttp's errors have causes too, which say less than they do themselves
+    cause = error if isinstance(error, WIRE_ERRORS) else error.__cause__ or error
     what = server.quote(f"{type(cause).__name__}: {cause}")
-    if isinstance(cause, httpx2.ConnectError) and not heard:
+    billed = not isinstance(cause, NOT_SENT)
+    if getattr(cause, "errno", None) in (errno.EMFILE, errno.ENFILE):
+        return Halt(f"{server}: too many open files ({what}); raise the limit (ulimit -n), or lower its concurrency")
+    if isinstance(cause, NOBODY) and not heard:
         return Halt(f"{server}: nobody answers ({what}); is the server running, and is base_url right?")
-    if isinstance(error, sdk.APITimeoutError) or isinstance(cause, httpx2.TimeoutException):
-        return Passing("no_answer", f"{server}: no answer in time ({type(cause).__name__})")
+    if isinstance(error, sdk.APITimeoutError) or isinstance(cause, TOO_SLOW):
+        return Passing("no_answer", f"{server}: no answer in time ({type(cause).__name__})", billed=billed)
     if isinstance(error, (sdk.APIError, *WIRE_ERRORS)):
-        return Passing("no_answer", f"{server}: the connection broke ({what})")
+        return Passing("no_answer", f"{server}: the connection broke ({what})", billed=billed)
     return Halt(f"{server}: its SDK refuses to ask ({what})")
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import openai
 
 from solon.calls import Call, Finish, Reply, Usage
+from solon.models.carrier import stand_in
 from solon.models.server import Server, clean
 from solon.models.spec import ModelSpec
 from solon.models.thinking import split_thinking
@@ -51,23 +52,28 @@ class OpenAIModel(ServerModel):
     sdk = openai
     sdk_error = openai.OpenAIError
 
-    def __init__(self, spec: ModelSpec, **pacing: Any) -> None:
+    def __init__(self, spec: ModelSpec, **given: Any) -> None:
         server = Server.of(spec, own_url=OWN_URL)
         client = openai.AsyncOpenAI(
-            api_key=server.key, base_url=server.url, timeout=timeouts(spec.timeout), max_retries=0
+            api_key=server.key,
+            base_url=server.url,
+            timeout=timeouts(spec.timeout),
+            max_retries=0,
+            http_client=stand_in(),
         )
-        super().__init__(spec, server, client, **pacing)
+        path = "/completions" if spec.form == "text" else "/chat/completions"
+        super().__init__(spec, server, client, path=path, **given)
         host = server.url.split("/")[2].partition(":")[0]
         self._length = "max_completion_tokens" if host.endswith(NEWER_HOSTS) else "max_tokens"
 
-    def request(self, call: Call) -> tuple[str, dict[str, Any]]:
+    def request(self, call: Call) -> dict[str, Any]:
         sampling = call.sampling
         body: dict[str, Any] = {"model": self.server.model}
         if self.form == "text":
-            path, length = "/completions", "max_tokens"
+            length = "max_tokens"
             body["prompt"] = document(call)
         else:
-            path, length = "/chat/completions", self._length
+            length = self._length
             body["messages"] = turns(call.messages)
         body[length] = sampling.max_tokens
         if sampling.temperature is not None:
@@ -84,7 +90,7 @@ class OpenAIModel(ServerModel):
             if self.form == "text":
                 shown = {"logprobs": SHOWN_IN_TEXT if self.server.own else SHOWN}
             body |= {length: max(LABEL_POSITIONS, sampling.max_tokens), "temperature": 0.0, **shown}
-        return path, merged(body, json.loads(call.options))
+        return merged(body, json.loads(call.options))
 
     def read(self, body: Mapping[str, Any], call: Call) -> Reply:
         choice = body["choices"][0]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ import httpx2
 
 from solon.calls import Call, Can, Form, Message, Reply
 from solon.errors import Halt, Passing
+from solon.models.carrier import CONNECT_SECONDS, Carrier, room_for
 from solon.models.failures import WIRE_ERRORS, meaning_of
 from solon.models.pace import Pace
 from solon.models.server import Server
@@ -19,28 +21,32 @@ from solon.models.spec import ModelSpec
 
 __all__ = ["ServerModel", "count", "merged", "timeouts", "turns"]
 
-CONNECT_SECONDS = 10.0
+logger = logging.getLogger("solon")
 
 
 class ServerModel:
-    """What `solon.calls.Model` asks for, over an SDK's client; a provider adds `request` and `read`.
+    """What `solon.calls.Model` asks for, over an SDK's client; a provider adds `path`, `request` and `read`.
 
-    Requests go through the client's documented `post`, which keeps its address, key and error classes: half the
-    CPU of the typed methods, and a provider's options pass through whatever signature the SDK has today.
-    `pacing` is handed to the Pace (a test's own sleep and clock).
+    Args:
+        client: the SDK's, on a `solon.models.carrier.stand_in`: it addresses requests and names failures, while the
+            carrier moves the bytes.
+        paces: shared by all models of a run, so that two that ask the same server with the same key share a limit.
+        pacing: handed to the Pace (a test's own sleep and clock).
     """
 
     sdk: ModuleType
     sdk_error: type[Exception]
     can = Can()
 
-    def __init__(self, spec: ModelSpec, server: Server, client: Any, **pacing: Any) -> None:
+    def __init__(
+        self, spec: ModelSpec, server: Server, client: Any, *, path: str, paces: Any = None, **pacing: Any
+    ) -> None:
         self.server = server
         self.identity = spec.identity or server.identity
         self.name = spec.target
         self.form: Form = spec.form
-        self.concurrency = spec.concurrency or 32
-        self._client = client
+        self.concurrency = affordable(spec.concurrency or 32, server)
+        self._carrier = Carrier(client, path, url=server.url, timeout=spec.timeout)
         self._timeout = spec.timeout
         self._heard = False
         self._pace = Pace(self._ask, patience=spec.patience, concurrency=self.concurrency, **pacing)
@@ -51,15 +57,15 @@ class ServerModel:
         return await self._pace(call)
 
     async def close(self) -> None:
-        await self._client.close()
+        await self._carrier.close()
 
     @property
     def unusable(self) -> str:
         """Return why this model cannot be asked (its key is missing), or ""."""
         return self.server.unusable
 
-    def request(self, call: Call) -> tuple[str, dict[str, Any]]:
-        """Return the path and the JSON body that ask `call`."""
+    def request(self, call: Call) -> dict[str, Any]:
+        """Return the JSON body that asks `call`."""
         raise NotImplementedError
 
     def read(self, body: Mapping[str, Any], call: Call) -> Reply:
@@ -67,29 +73,45 @@ class ServerModel:
         raise NotImplementedError
 
     async def _ask(self, call: Call) -> Reply:
-        path, body = self.request(call)
+        body = self.request(call)
         try:
             async with asyncio.timeout(self._timeout):
-                response = await self._client.post(path, cast_to=httpx2.Response, body=body)
-        except TimeoutError:
-            raise Passing("no_answer", f"{self.server}: no answer within {self._timeout:g} s") from None
+                answer = await self._carrier.post(body)
         except (self.sdk_error, *WIRE_ERRORS) as error:
-            meaning = meaning_of(error, self.server, sdk=self.sdk, heard=self._heard, sent=body)
-            if isinstance(meaning, Reply):
-                self._heard = True
-                return meaning
-            raise meaning from None
+            return self._means(error, body)
+        except TimeoutError:
+            raise Passing("no_answer", f"{self.server}: no answer within {self._timeout:g} s", billed=True) from None
+        if not 200 <= answer.status < 300:
+            return self._means(await self._carrier.error(answer), body)
         try:
-            said = json.loads(response.content)
-            reply = self.read(said, call)
+            reply = self.read(json.loads(answer.content), call)
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            start = self.server.quote(response.text, 120) or "nothing"
+            start = self.server.quote(answer.content[:10_000].decode(errors="replace"), 120) or "nothing"
             raise Passing(
                 "unreadable_answer",
                 f"{self.server}: {type(error).__name__} in its answer, which begins {start!r}",
+                billed=True,
             ) from None
         self._heard = True
         return reply
+
+    def _means(self, error: Exception, sent: Collection[str]) -> Reply:
+        meaning = meaning_of(error, self.server, sdk=self.sdk, heard=self._heard, sent=sent)
+        if isinstance(meaning, Reply):
+            self._heard = True
+            return meaning
+        raise meaning from None
+
+
+def affordable(concurrency: int, server: Server) -> int:
+    """Return how many of so many calls may be in flight at once, and say so where the system allows fewer."""
+    most = room_for(concurrency)
+    if most < concurrency:
+        logger.warning(
+            f"{server}: {most} calls at once instead of {concurrency}: this process may open no more files "
+            "(raise the hard limit, ulimit -Hn)"
+        )
+    return most
 
 
 def timeouts(seconds: float) -> httpx2.Timeout:
