@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from solon.dataset.card import CardFacts, CardModel, Spend
 from solon.dataset.export import Exported, ExportSpec, export
-from solon.dataset.prompts import LONGEST_PROMPT, PromptsSpec, read_prompts
+from solon.dataset.prompts import LONGEST_PROMPT, PromptsSpec, digest_of, read_prompts
 from solon.dataset.quality import Quality
 from solon.dataset.store import RowStore
 from solon.dataset.views import VIEWS
@@ -23,6 +23,7 @@ __all__ = [
     "Quality",
     "RowStore",
     "Spend",
+    "digest_of",
     "export",
     "read_prompts",
 ]

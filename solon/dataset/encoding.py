@@ -43,13 +43,18 @@ def encode_row(prompt: Prompt, draws: Iterable[Draw]) -> bytes:
     )
 
 
-def decode_row(index: int, content: bytes) -> Row:
-    """Return the row that `encode_row` wrote. Raises ValueError, KeyError or TypeError on anything else."""
+def decode_row(index: int, content: bytes, id: str | None = None) -> Row:
+    """Return the row that `encode_row` wrote; its `id` saves taking the hash again.
+
+    Raises ValueError, KeyError or TypeError on anything else.
+    """
     value = _decode(content)
     prompt = Prompt(
         tuple(Message(role, text) for role, text in value["messages"]),
         tuple(value["tags"]),
     )
+    if id is not None:
+        prompt.__dict__["id"] = id
     return Row(index, prompt, tuple(Draw(*draw) for draw in value["draws"]))
 
 

@@ -17,6 +17,7 @@ first 20 mistakes, each `file:line: what; remedy`, and counts the rest. Memory d
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,7 +40,7 @@ from solon.dataset.records import (
 from solon.errors import BadInput
 from solon.rows import Prompt
 
-__all__ = ["LONGEST_PROMPT", "PromptsSpec", "read_prompts", "turns_of"]
+__all__ = ["LONGEST_PROMPT", "PromptsSpec", "digest_of", "read_prompts", "turns_of"]
 
 COLUMNS = ("prompt", "messages", "text", "question", "instruction")
 LONGEST_PROMPT = 1_000_000
@@ -92,6 +93,15 @@ class PromptsSpec(BaseModel):
 
 class WrongRecord(ValueError):
     """What is wrong with one record, without its place."""
+
+
+def digest_of(spec: PromptsSpec, base: Path) -> str | None:
+    """Return the sha256 of the file that `spec` names, which takes a second a gigabyte; None where it is no file."""
+    path = None if spec.path is None else yamls.located(spec.path, base)
+    if path is None or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_prompts(spec: PromptsSpec, base: Path) -> Iterator[Prompt]:

@@ -184,7 +184,7 @@ class RowStore:
         """
         todo = "AND NOT EXISTS (SELECT 1 FROM finished WHERE finished.idx = rows.idx)" if unfinished else ""
         query = (
-            f"SELECT idx, content FROM rows WHERE idx > ? AND idx < ? AND idx % ? = ? {todo} "
+            f"SELECT idx, content, id FROM rows WHERE idx > ? AND idx < ? AND idx % ? = ? {todo} "
             f"ORDER BY idx LIMIT {ROWS_AT_ONCE}"
         )
         end = self.planned if limit is None else limit

@@ -7,24 +7,30 @@ A plan is named by its rows with the wordings that they drew, the story, and the
 templates. Not in the name: pace, window, prices, how and where the data is written. So a changed judge is another
 plan, and a finished row of one is never taken for a row of the other, while the calls that both share come from
 memory.
+
+Dice are thrown once: where a run folder holds the rows of the very same recipe, constitution and prompts file (its
+`source`), they are taken from there, so that a run of a million rows goes on within seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from solon.cast import Cast
 from solon.constitution import Constitution, Role
-from solon.dataset import RowStore, read_prompts
-from solon.digests import canonical
+from solon.constitution.draw import heaviest
+from solon.dataset import RowStore, digest_of, read_prompts
+from solon.digests import canonical, tagged
 from solon.errors import StorageError
+from solon.generators import STRUCTURED
 from solon.pipelines.recipe import Recipe
 from solon.pipelines.story import Story
 from solon.rows import Draw, Prompt
@@ -39,13 +45,17 @@ TURN = 256
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be walked: the rows lie in the file `rows`, `name` says all that decides the data (12 hex digits)."""
+    """What is to be walked: the rows lie in the file `rows`, `name` says all that decides the data (12 hex digits).
+
+    source: a digest of what the rows were made from, "" where that is no file
+    """
 
     name: str
     recipe: Recipe
     constitution: Constitution
     story: Story
     rows: Path
+    source: str = ""
 
     @property
     def folder(self) -> str:
@@ -55,9 +65,17 @@ class Plan:
 
 @asynccontextmanager
 async def planning(recipe: Recipe, base: Path, cast: Cast) -> AsyncIterator[Plan]:
-    """Make the plan in a file of its own under `runs`; whoever keeps it moves that file, else it is thrown away."""
+    """Find the plan's rows in their run folder, or make them in a file of their own under `runs`.
+
+    Whoever keeps a new plan moves that file, else it is thrown away.
+    """
     constitution = recipe.constitution_object(base)
     folder = recipe.runs_folder(base)
+    source = _source(recipe, constitution, base, cast)
+    if known := _drawn_before(folder, source):
+        name, rows = known
+        yield Plan(name, recipe, constitution, recipe.story.story(constitution, recipe.judging), rows, source)
+        return
     path = folder / f".planning-{os.getpid()}.db"
     try:
         _throw_away(path)
@@ -67,9 +85,36 @@ async def planning(recipe: Recipe, base: Path, cast: Cast) -> AsyncIterator[Plan
     except OSError as problem:
         raise StorageError(f"{folder}: {problem.strerror or problem}; check the path and its rights") from problem
     try:
-        yield await make_plan(recipe, constitution, base, cast, path)
+        yield replace(await make_plan(recipe, constitution, base, cast, path), source=source)
     finally:
         _throw_away(path)
+
+
+def _source(recipe: Recipe, constitution: Constitution, base: Path, cast: Cast) -> str:
+    """Return a digest of everything that the rows and their name are made from, "" where the prompts are no file."""
+    prompts = digest_of(recipe.prompts, base)
+    if prompts is None:
+        return ""
+    story = recipe.story.story(constitution, recipe.judging)
+    told = recipe.prompts.model_dump(mode="json", exclude={"path"})
+    made_from = [
+        # the ending decides how the file is read
+        _deciding(recipe, story, cast), recipe.story.model_dump(mode="json"), recipe.seed, constitution.digest,
+        told, "".join(Path(recipe.prompts.source).suffixes), prompts,
+    ]  # fmt: skip
+    return tagged("solon.source/1", made_from)
+
+
+def _drawn_before(folder: Path, source: str) -> tuple[str, Path] | None:
+    """Return the name and the rows of a plan that was made from `source`, None where no run folder holds one."""
+    for file in folder.glob("*/run.json") if source else ():
+        rows = file.with_name("rows.db")
+        with suppress(OSError, ValueError, KeyError, TypeError, StorageError):  # what cannot be read is drawn anew
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            if facts["source"] == source and not file.parent.is_symlink():
+                RowStore.open(rows, read_only=True).close()
+                return facts["plan"], rows
+    return None
 
 
 def _throw_away(path: Path) -> None:
@@ -112,15 +157,31 @@ class Dice:
         self.steps = self.story.draws()
         self.distinct = getattr(recipe.story, "distinct", False)
         self._digests: dict[tuple[str, tuple[Role, ...]], str] = {}
+        self._weights: dict[tuple[tuple[Role, ...], tuple[str, ...]], list[tuple[str, float]]] = {}
 
     def throw(self, prompt: Prompt) -> list[Draw]:
         """Return what a row of this prompt meets. Raises BadInput where no principle applies."""
         draws: list[Draw] = []
         for step, roles in self.steps:
             met = {draw.principle for draw in draws} if self.distinct and step != "judge" else set()
-            drawn = self.constitution.draw(self.seed, prompt.id, step, roles=roles, tags=prompt.tags, without=met)
-            draws.append(Draw(step, drawn.id, self._digest(drawn.id, roles)))
+            weights = self._drawable(roles, prompt.tags)
+            left = [each for each in weights if each[0] not in met] if met else weights
+            if left:
+                drawn = heaviest(left, seed=self.seed, row=prompt.id, step=step)
+            else:  # says in one line what is missing
+                drawn = self.constitution.draw(
+                    self.seed, prompt.id, step, roles=roles, tags=prompt.tags, without=met
+                ).id
+            draws.append(Draw(step, drawn, self._digest(drawn, roles)))
         return draws
+
+    def _drawable(self, roles: tuple[Role, ...], tags: tuple[str, ...]) -> list[tuple[str, float]]:
+        """Return (id, weight) of what may be drawn; a plan of a million rows asks for the same few lists."""
+        known = self._weights.get((roles, tags))
+        if known is None:
+            known = [(each.id, each.weight) for each in self.constitution.drawable(roles, tags)]
+            self._weights[roles, tags] = known
+        return known
 
     def _digest(self, principle: str, roles: tuple[Role, ...]) -> str:
         """Return the digest of the wordings that the step speaks; a plan of a million rows asks for the same few."""
@@ -139,8 +200,8 @@ def _deciding(recipe: Recipe, story: Story, cast: Cast) -> dict[str, object]:
         "judged_by": [step for step, _ in story.steps(cast)],
         "verdict": recipe.judging.source(cast.judge.can, cast.judge.form, cast.judge.name),
         "cast": [
-            [player.role, player.model, asdict(player.sampling), player.system, player.options, player.again,
-             player.cut, player.form]
+            [player.role, player.model, asdict(player.sampling), player.system, player.options,
+             player.anew or player.again, player.cut, player.form, *([STRUCTURED] if player.structured else [])]
             for player in players
         ],
     }  # fmt: skip

@@ -160,6 +160,7 @@ def _facts(plan: Plan, path: Path, recipe: Path, ledger: Path, cast: Cast) -> di
     return {
         "recipe": plan.recipe.name,
         "plan": plan.name,
+        "source": plan.source,
         "story": plan.recipe.story.kind,
         "constitution": plan.constitution.digest,
         "file": os.path.relpath(recipe, path),
