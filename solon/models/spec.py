@@ -6,24 +6,47 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["ModelSpec", "Price"]
+__all__ = ["LongPrice", "ModelSpec", "Price"]
 
 PROVIDERS = ("openai", "anthropic", "local", "scripted")
 EMBEDDED = "smollm2"
+
+
+class LongPrice(BaseModel):
+    """What a call costs whose question is longer than the provider's usual price goes: all of that call.
+
+    above:       tokens of question from which on it holds
+    input, output, cached, cache_write: as in the price around it
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    above: int = Field(gt=0)
+    input: float = Field(ge=0, allow_inf_nan=False)
+    output: float = Field(ge=0, allow_inf_nan=False)
+    cached: float | None = Field(None, ge=0, allow_inf_nan=False)
+    cache_write: float | None = Field(None, ge=0, allow_inf_nan=False)
 
 
 class Price(BaseModel):
     """US dollars for a million tokens.
 
     input, output: of questions and of answers
-    cached:        of input that the provider had in its cache; left out, it costs as much as any
+    cached:      of input that the provider had in its cache; left out, it costs as much as any
+    cache_write: of input that the provider wrote into its cache; left out, it costs as much as any
+    batch:       what a call of a batch job costs, as a share of the same call asked live (0.5 is half); left out, as
+                 much
+    long:        what calls with long questions cost, where that is more
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cached: float | None = Field(None, ge=0)
+    input: float = Field(ge=0, allow_inf_nan=False)
+    output: float = Field(ge=0, allow_inf_nan=False)
+    cached: float | None = Field(None, ge=0, allow_inf_nan=False)
+    cache_write: float | None = Field(None, ge=0, allow_inf_nan=False)
+    batch: float | None = Field(None, ge=0, le=1)
+    long: LongPrice | None = None
 
 
 class ModelSpec(BaseModel):
@@ -36,7 +59,8 @@ class ModelSpec(BaseModel):
     identity:   overrides what the ledger knows the model by
     form:       "chat", or "text" for a base model that continues documents in the paper's turn markup
     options:    provider parameters that Solon does not know; sent as they are, part of every call's key
-    price:      dollars a million tokens; unknown where it is left out
+    price:      dollars a million tokens; left out, the price that is listed for this model at the provider's own
+                address, or else unknown
     concurrency: most calls in flight at once (default: 32 for servers, the batch size for local models)
     timeout:    seconds for one attempt
     patience:   seconds over which a failing call is retried before its row is set aside
