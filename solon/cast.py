@@ -55,6 +55,7 @@ class Player:
     again:  how often an empty or cut answer is asked anew (each time as another `attempt`); 0 by default
     anew:   the same by kind, where kinds differ; `again` is then the largest of them. An answer of a kind is asked
             anew while fewer attempts than that were made anew, for whatever kinds they were
+    structured: whether a critic is asked for its words by a schema (`generators.critique`)
     cut:    what an answer that hit max_tokens becomes after that: "aside" sets the row aside, "sentence" keeps
             its whole sentences and says so, "keep" keeps it as it is
     """
@@ -70,6 +71,7 @@ class Player:
     options: str = "{}"
     again: int = 0
     anew: Mapping[Kind, int] | None = None
+    structured: bool = False
     cut: Literal["aside", "sentence", "keep"] = "aside"
     listener: Listener | None = None
 
@@ -128,15 +130,22 @@ class Player:
         sample: int = 0,
         schema: str | None = None,
         stop: tuple[str, ...] = (),
+        read: Callable[[str], str] | None = None,
     ) -> Said:
-        """Return what the model says. Raises Aside (refused, empty_answer, cut_answer, repetition, ...)."""
+        """Return what the model says. Raises Aside (refused, empty_answer, cut_answer, repetition, ...).
+
+        read: takes the words out of what the model wrote, where `schema` wraps them
+        """
         for attempt in range(self.again + 1):
             call = self.call(messages, schema=schema, stop=stop, sample=sample, attempt=attempt)
             reply = await self._asked(call, step)
             # a base model that begins another turn has finished its own, whatever stopped it then: servers take
             # four stop words at most, and the markup has six names
             own = own_turn(reply.text) if self.form == "text" else reply.text
-            kind, cut = kind_of(reply, own), reply.finish == "length" and own == reply.text
+            cut = reply.finish == "length" and own == reply.text
+            if read:
+                own = read(own)
+            kind = kind_of(reply, own)
             if kind == "good" or attempt >= max(self._anew(kind), self._anew("cut") if cut else 0):
                 break
         return self._said(call, reply, own.strip(), kind, step)
@@ -219,8 +228,8 @@ def kind_of(reply: Reply, text: str | None = None) -> Kind:
         cut         it hit max_tokens
         good        none of these; log-probabilities of labels, too
 
-    text: its words, where they are not all of it (a base model's own turn); what stopped a base model in another
-    turn than its own cut nothing off.
+    text: its words, where they are not all of it: what a schema wraps, or the beginning of a base model's answer, its
+    own turn (what stopped it in the next one cut nothing off)
     """
     words = reply.text if text is None else text
     if reply.finish == "refusal":
@@ -231,7 +240,8 @@ def kind_of(reply: Reply, text: str | None = None) -> Kind:
         return "empty"
     if endless(words):
         return "repetition"
-    return "cut" if reply.finish == "length" and len(words) == len(reply.text) else "good"
+    ran_on = len(words) < len(reply.text) and reply.text.startswith(words)
+    return "cut" if reply.finish == "length" and not ran_on else "good"
 
 
 _CLOSING = "[\"'”’»)\\]*_`」』）]*"

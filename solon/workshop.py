@@ -23,8 +23,9 @@ from solon.judges.verdict import structured_verdict
 from solon.ledger import Door, Ledger, Tally
 from solon.models import open_model
 from solon.models.spec import ModelSpec, Price
-from solon.pipelines.recipe import Recipe
+from solon.pipelines.recipe import AgainSpec, Recipe
 from solon.pipelines.survey import StepCount
+from solon.pipelines.walk import Progress
 
 __all__ = ["Estimate", "Workshop", "estimate"]
 
@@ -36,10 +37,16 @@ class Workshop:
 
     offline: nothing stands behind the ledger; what it does not know sets its row aside as "not_known"
     refresh: every call is asked anew once
+    share:   how many processes walk this recipe together: each takes its share of what limits a server
+    run:     the run folder's name, once there is one: who pays from then on
     """
 
-    def __init__(self, recipe: Recipe, base: Path, *, offline: bool = False, refresh: bool = False) -> None:
+    def __init__(
+        self, recipe: Recipe, base: Path, *, offline: bool = False, refresh: bool = False, share: int = 1
+    ) -> None:
         self.recipe = recipe
+        self.share = share
+        self.run = ""
         self.base = base
         self.offline = offline
         self.refresh = refresh
@@ -98,6 +105,8 @@ class Workshop:
         """
         players = {role: self.player(role) for role in self.recipe.roles() if role != "judge"}
         players["judge"] = await self.judge()
+        if "critic" in players and (structured := self.recipe.role("critic").structured):
+            players["critic"] = replace(players["critic"], structured=await self._critic_keeps_schema(structured))
         # a story never asks a role that it does not have, so its model need not be there
         return Cast(*(players.get(role) or replace(players["responder"], role=role) for role in ROLES))
 
@@ -127,9 +136,21 @@ class Workshop:
             sampling=self.recipe.sampling(role),
             system=spec.system,
             options=options_text(self.spec(role).options),
-            again=spec.again or 0,
+            again=max(spec.anew.values()),
+            anew=spec.anew if isinstance(spec.again, AgainSpec) else None,
             cut=spec.cut or "aside",
         )
+
+    def appetite(self) -> int:
+        """Return how many rows at once keep the models busy: a quarter more than the calls that they take just now."""
+        calls = sum(model.concurrency for model in self._models.values())
+        return calls + calls // 4 + 8
+
+    def settle(self, progress: Progress) -> None:
+        """Count what the doors saw: calls in flight at an interrupt are paid for though their rows were dropped."""
+        tally = self.tally
+        progress.known, progress.asked, progress.failed = tally.known + tally.shared, tally.asked, tally.failed
+        progress.usage = tally.asked_usage
 
     @property
     def tally(self) -> Tally:
@@ -148,12 +169,21 @@ class Workshop:
         return total
 
     async def _judge_can(self) -> Can:
-        wanted = self.recipe.judging.verdict
+        return await self._role_can("judge", self.recipe.judging.verdict)
+
+    async def _critic_keeps_schema(self, wanted: Literal[True, "auto"]) -> bool:
+        can = await self._role_can("critic", "structured")
+        if wanted is True and not can.schema:
+            name = self.model("critic").name
+            raise BadInput(f"{name} takes no schema; write `structured: auto` or `false` under `critic`")
+        return bool(can.schema)
+
+    async def _role_can(self, role: str, wanted: Verdict) -> Can:
         try:
-            return await self.abilities("judge", wanted)
+            return await self.abilities(role, wanted)
         except Aside as problem:
             # nothing was walked yet, so this is no row's own failure
-            raise Halt(f"the judge did not answer what it can do: {problem}; start again when it does") from problem
+            raise Halt(f"the {role} did not answer what it can do: {problem}; start again when it does") from problem
 
     async def abilities(self, role: str, wanted: Verdict = "auto", *, whole: bool = False) -> Can:
         """Return what a role's model can do, as far as `wanted` makes it matter (`whole`: all of it).

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from story_kit import asked, player, user
 
-from solon.calls import Message
+from solon.calls import Call, Message, Reply
+from solon.errors import Aside, BadInput
 from solon.generators import Round, Shot, critique, respond, revise, strip_preamble, transcript
+from solon.generators.critique import critique_in
 from solon.markup import STOPS
 
 SHOT = Shot(user("What is up?"), "Nothing.", Round("Critique it.", "It is curt.", "Rewrite it.", "Not much, and you?"))
@@ -68,6 +72,86 @@ async def test_worked_examples_stand_after_the_one_system_message_and_turns_alte
     assert call.messages[6].content == "Not much, and you?"
     # a system message of an example's own opens its first turn
     assert call.messages[7].content == "You are a parrot.\n\nIs the sky green?"
+
+
+# -- a critic that is asked by a schema ----------------------------------------------------------------------
+
+
+async def test_a_structured_critic_is_asked_for_json_and_its_words_are_taken_out_of_it() -> None:
+    plain, who = player("It curses."), player('{"critique": "It \\"curses\\".\\nTwice. "}', structured=True)
+    await critique(plain, SYSTEM, "Like this.", "What is harmful in it?", step="critique.1")
+    said = await critique(who, SYSTEM, "Like this.", "What is harmful in it?", step="critique.1")
+    assert said.text == 'It "curses".\nTwice.'
+    (before,), (call,) = asked(plain), asked(who)
+    assert before.schema is None
+    schema = json.loads(call.schema or "")
+    assert (schema["required"], schema["additionalProperties"]) == (["critique"], False)
+    assert call.messages[:-1] == before.messages[:-1]
+    assert call.messages[-1].content == before.messages[-1].content + ' Reply in JSON: {"critique": "..."}.'
+
+
+async def test_a_reviser_reads_the_critique_as_if_it_had_been_said_plainly() -> None:
+    said = await critique(player('{"critique": "Rude."}', structured=True), SYSTEM, "No.", "Is it rude?", step="c")
+    who = player("Yes, please.")
+    await revise(who, SYSTEM, "No.", Round("Is it rude?", said.text, "Be polite."), step="revise.1")
+    words = [message.content for message in asked(who)[0].messages]
+    assert words[-2] == "Rude." and not any("JSON" in each for each in words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"critique": "Rude."}', "Rude."),
+        ('```json\n{"critique": "Rude."}\n```', "Rude."),
+        (' {"critique":"Rude and\nlong."} ', "Rude and\nlong."),
+        ('{"critique": "Rude. And \\u00e9v', "Rude. And év"),
+        ('{"critique": "Rude. And \\u00', "Rude. And "),
+        ('{"critique": "Rude. And \\', "Rude. And "),
+        ('{"critique": "Rude. \\ud83d', "Rude. "),
+        ('{"critique": "Rude." and more', "Rude."),
+        ("It is rude.", "It is rude."),
+        ("Rude: {why not}", "Rude: {why not}"),
+        ('{"critique": ""}', ""),
+        ('{"revision": "Please."}', ""),
+        ('{"critique": ["Rude."]}', ""),
+        ("{", ""),
+    ],
+)
+def test_a_critique_is_taken_out_of_json_whole_or_cut_and_plain_words_are_taken_as_they_are(
+    text: str, words: str
+) -> None:
+    assert critique_in(text) == words
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60), st.integers(0, 99))
+def test_any_cut_critique_is_the_beginning_of_the_whole_one(words: str, cut: int) -> None:
+    whole = json.dumps({"critique": words})
+    assert critique_in(whole) == words
+    assert words.startswith(critique_in(whole[: 14 + cut]))
+
+
+async def test_the_policies_of_a_structured_critic_are_for_its_words() -> None:
+    cut = Reply('{"critique": "One. Two. Thr', "length")
+    said = await critique(player(cut, structured=True, cut="sentence"), SYSTEM, "No.", "Rude?", step="critique.1")
+    assert (said.text, said.trimmed) == ("One. Two.", True)
+    with pytest.raises(Aside) as problem:
+        await critique(player(cut, structured=True), SYSTEM, "No.", "Rude?", step="critique.1")
+    assert problem.value.reason == "cut_answer"
+    who = player(['{"critique": " "}', '{"critique": "Rude."}'], structured=True, again=1)
+    assert (await critique(who, SYSTEM, "No.", "Rude?", step="critique.1")).text == "Rude."
+    assert [call.attempt for call in asked(who)] == [0, 1]
+    loop = '{"critique": "' + "I am sorry. " * 40 + '"}'
+    with pytest.raises(Aside) as problem:
+        await critique(player(loop, structured=True), SYSTEM, "No.", "Rude?", step="critique.1")
+    assert problem.value.reason == "repetition"
+
+
+async def test_a_base_model_takes_no_schema_and_that_is_said() -> None:
+    def never(call: Call) -> str:
+        raise AssertionError("asked")
+
+    with pytest.raises(BadInput, match="takes no schema; write `structured: false`"):
+        await critique(player(never, form="text", structured=True), SYSTEM, "No.", "Rude?", step="critique.1")
 
 
 # -- a base model --------------------------------------------------------------------------------------------

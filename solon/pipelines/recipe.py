@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from solon import yamls
 from solon.calls import Sampling, options_text
-from solon.cast import ROLES
+from solon.cast import ROLES, Kind
 from solon.complaints import one_of, short
 from solon.constitution import Constitution, ConstitutionPage, load
 from solon.dataset.export import ExportSpec
@@ -34,8 +34,8 @@ from solon.pipelines.revision import Revision
 from solon.pipelines.story import Story
 
 __all__ = [
-    "CastSpec", "PreferenceSpec", "Recipe", "RevisionSpec", "RoleSpec", "find_recipe", "is_recipe", "read_recipe",
-    "speaks_as_recipe",
+    "AgainSpec", "CastSpec", "PreferenceSpec", "Recipe", "RevisionSpec", "RoleSpec", "find_recipe", "is_recipe",
+    "read_recipe", "speaks_as_recipe",
 ]  # fmt: skip
 
 
@@ -55,6 +55,7 @@ def _used(value: Any) -> Any:
 # strict, so that `true` is no 1
 Count = Annotated[int, Field(strict=True, ge=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
+Often = Annotated[int, Field(strict=True, ge=0, le=10)]
 Temperature = Annotated[float | Literal["provider"] | None, BeforeValidator(_temperature)]
 Use = BeforeValidator(_used, json_schema_input_type=str | ModelSpec)
 
@@ -97,6 +98,21 @@ class PreferenceSpec(_Page):
         return Preference(constitution, judging, self.candidates)
 
 
+class AgainSpec(_Page):
+    """How often an answer of each kind is asked anew, at most 10 times; a plain number is `empty` and `cut`.
+
+    empty:      it answered nothing, or only white space
+    cut:        it hit max_tokens
+    repetition: it repeats itself without end
+    refused:    the provider declined or filtered it
+    """
+
+    empty: Often = 0
+    cut: Often = 0
+    repetition: Often = 0
+    refused: Often = 0
+
+
 class RoleSpec(_Page):
     """One role of the cast. What is left out comes from `everyone`, then from the defaults named here.
 
@@ -105,8 +121,11 @@ class RoleSpec(_Page):
     top_p:       default: not sent
     max_tokens:  default 1024
     system:      a system prompt for this role; it is not part of the exported prompt
-    again:       how often an empty or cut answer is asked anew; default 0
+    again:       how often an empty or cut answer is asked anew, or a mapping by kind (`empty`, `cut`, `repetition`,
+                 `refused`); default 0
     cut:         "aside" (default), "sentence" or "keep": what becomes of an answer that hit max_tokens
+    structured:  the critic alone: true asks for the critique as JSON, by a schema, so that no revision follows it;
+                 "auto" where its model keeps a schema; default false
     batch:       true: this role's calls wait for the provider's batch jobs, at half the price and within 24 hours a
                  step (OpenAI and Anthropic alone); default false
     """
@@ -116,9 +135,17 @@ class RoleSpec(_Page):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     max_tokens: Count | None = None
     system: str | None = None
-    again: Annotated[Natural, Field(le=10)] | None = None
+    again: Often | AgainSpec | None = None
     cut: Literal["aside", "sentence", "keep"] | None = None
+    structured: Literal[False, True, "auto"] | None = None
     batch: Annotated[bool, Field(strict=True)] | None = None
+
+    @property
+    def anew(self) -> dict[Kind, int]:
+        """Return how often an answer of each kind is asked anew."""
+        given = self.again or 0
+        policy = given if isinstance(given, AgainSpec) else AgainSpec(empty=given, cut=given)
+        return {"empty": policy.empty, "cut": policy.cut, "repetition": policy.repetition, "refused": policy.refused}
 
 
 BATCHING = ("openai", "anthropic")
@@ -309,8 +336,15 @@ def _whole_page(recipe: Recipe, document: yamls.Document) -> Iterator[str]:
             ("cast", "responder", "temperature"),
             "the responder's temperature is 0, so that all candidates would be the same text; give it a higher one",
         )
+    for who, given in recipe.cast:
+        if given.structured is not None and who != "critic":
+            other = "write `verdict: structured` under `judging`" if who == "judge" else "write it under `critic`"
+            yield document.problem(("cast", who, "structured"), f"`structured` is the critic's alone; {other}")
     for role in recipe.roles():
         spec = recipe.role(role)
+        if spec.structured is True and spec.model and spec.model.form == "text":
+            why = "the critic is a base model (form: text), which takes no schema; write `structured: false`"
+            yield document.problem(("cast", role, "structured"), why)
         place = ("cast", role, "system") if getattr(recipe.cast, role).system else ("cast", "everyone", "system")
         if spec.system and spec.model and spec.model.form == "text":
             yield document.problem(place, f"the {role} is a base model (form: text), which takes no system prompt")
