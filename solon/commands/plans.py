@@ -16,8 +16,9 @@ from solon.dataset import RowStore
 from solon.errors import StorageError
 from solon.pipelines.plan import planning
 from solon.pipelines.recipe import Recipe, find_recipe, read_recipe
-from solon.pipelines.run import FAILED, RunFolder
+from solon.pipelines.run import RunFolder
 from solon.pipelines.survey import Count, Survey, take_survey
+from solon.pipelines.walk import FAILED
 from solon.workshop import Estimate, Workshop
 
 __all__ = ["Planned", "plan_recipe"]
