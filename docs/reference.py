@@ -8,13 +8,14 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from solon.budget import Budget
 from solon.constitution import Case, Exemplar, Principle, principles
 from solon.constitution.pages import ConstitutionPage, Parent
 from solon.constitution.rules import RULES
 from solon.dataset import ExportSpec, PromptsSpec
 from solon.judges import Pairwise
-from solon.models.spec import ModelSpec, Price
-from solon.pipelines.recipe import CastSpec, PreferenceSpec, Recipe, RevisionSpec, RoleSpec
+from solon.models.spec import LongPrice, ModelSpec, Price
+from solon.pipelines.recipe import AgainSpec, CastSpec, PreferenceSpec, Recipe, RevisionSpec, RoleSpec
 from solon.schemas import PAGES as SCHEMAS
 from solon.schemas import keys_told, schema
 
@@ -188,9 +189,10 @@ def _shown(default: object) -> str:
 def recipe() -> str:
     parts = [
         ("Keys", Recipe), ("prompts", PromptsSpec), ("model", ModelSpec), ("price", Price),
+        ("price: long", LongPrice), ("budget", Budget),
         ("story: revision", RevisionSpec),
         ("story: preference", PreferenceSpec), ("cast", CastSpec), ("one role of the cast", RoleSpec),
-        ("judging", Pairwise), ("export", ExportSpec),
+        ("again", AgainSpec), ("judging", Pairwise), ("export", ExportSpec),
     ]  # fmt: skip
     return "\n\n".join([RECIPE.rstrip(), *(section(title, kind) for title, kind in parts)]) + "\n"
 

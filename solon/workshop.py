@@ -9,11 +9,15 @@ a live model from memory.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+from solon.budget import limit_told
 from solon.calls import Call, Can, Message, Model, Reply, Sampling, options_text
 from solon.cast import ROLES, Cast, Player
 from solon.digests import tagged
@@ -24,10 +28,11 @@ from solon.ledger import Door, Ledger, Tally
 from solon.models import open_model
 from solon.models.spec import ModelSpec, Price
 from solon.pipelines.recipe import AgainSpec, Recipe
-from solon.pipelines.survey import StepCount
 from solon.pipelines.walk import Progress
+from solon.prices import PriceMeter, PriceTable
+from solon.spend import Limit, Spend
 
-__all__ = ["Estimate", "Workshop", "estimate"]
+__all__ = ["Workshop"]
 
 Verdict = Literal["auto", "logprobs", "structured", "parsed"]
 
@@ -51,6 +56,7 @@ class Workshop:
         self.offline = offline
         self.refresh = refresh
         self.ledger_path = recipe.ledger_path(base)
+        self.limit = recipe.budget.limit if recipe.budget else Limit()
         self._models: dict[str, Model] = {}
         self._doors: dict[str, Door] = {}
 
@@ -79,24 +85,54 @@ class Workshop:
         spec = self.spec(role)
         name = spec.model_dump_json()
         if name not in self._models:
-            self._models[name] = open_model(spec, base=self.base)
+            self._models[name] = open_model(self._share_of(spec), base=self.base)
         return self._models[name]
 
+    def _share_of(self, spec: ModelSpec) -> ModelSpec:
+        """Return `spec` with this process's part of what limits its server; whole numbers, at least 1."""
+        limits = ("concurrency", "requests_per_minute", "tokens_per_minute")
+        stated = {name: getattr(spec, name, None) for name in limits}
+        part = {name: max(1, int(most / self.share)) for name, most in stated.items() if most}
+        return spec.model_copy(update=part) if self.share > 1 else spec
+
+    @cached_property
+    def prices(self) -> PriceTable:
+        """Return what models cost: the recipe's own file before the shipped table. Raises BadInput."""
+        return PriceTable.open(self.recipe.prices_path(self.base))
+
     def price(self, role: str) -> Price | None:
-        """Return dollars a million tokens, or None where nobody said. A model on this machine costs nothing."""
-        spec = self.spec(role)
-        if spec.price is None and spec.provider in ("local", "scripted"):
-            return Price(input=0, output=0)
-        return spec.price
+        """Return dollars a million tokens, or None where nobody says. A model on this machine costs nothing."""
+        return self.prices.price(self.spec(role))
+
+    def meter(self, role: str) -> PriceMeter:
+        """Return what a role's calls cost; those of batch jobs by their share of the price."""
+        return PriceMeter(self.price(role), batch=bool(self.recipe.role(role).batch))
 
     def check_usable(self, *roles: str) -> None:
         """Raise Halt where a role's model cannot be asked: now, and not after the other roles were paid.
 
         roles: all that the recipe's story has, where none is named
+
+        Raises BadInput where the budget is in money and a model's price is unknown: nobody could keep it.
         """
+        if self.limit.nano is not None:
+            self._check_priced(roles or self.recipe.roles())
         for role in roles or self.recipe.roles():
             if problem := getattr(self.model(role), "unusable", ""):
                 raise Halt(problem)
+
+    def _check_priced(self, roles: Iterable[str]) -> None:
+        priceless: dict[str, list[str]] = {}
+        for role in roles:
+            if self.price(role) is None:
+                priceless.setdefault(self.spec(role).use, []).append(role)
+        if not priceless:
+            return
+        named = ", ".join(f"{use} ({' and '.join(who)})" for use, who in priceless.items())
+        raise BadInput(
+            f"budget: {limit_told(self.limit)}, and nobody says what {named} costs; write `price: {{input: ..., "
+            "output: ...}` with the model (dollars a million tokens), or state the budget in tokens or calls"
+        )
 
     async def cast(self) -> Cast:
         """Return the recipe's cast, its doors through the ledger. Asks the judge what it can do, once for ever.
@@ -123,7 +159,7 @@ class Workshop:
     def player(self, role: str) -> Player:
         """Return the player of one role, who can do what the model says of itself."""
         spec, model = self.recipe.role(role), self.model(role)
-        name = self.spec(role).model_dump_json()
+        name = self._door_name(role)
         if name not in self._doors:
             self._doors[name] = self.ledger.door(None if self.offline else model, refresh=self.refresh)
         return Player(
@@ -146,11 +182,19 @@ class Workshop:
         calls = sum(model.concurrency for model in self._models.values())
         return calls + calls // 4 + 8
 
+    async def collect(self, stop: asyncio.Event, tell: Callable[[Progress], None]) -> bool:
+        """Let what is parked be answered by batch jobs; return whether anything may be walked on."""
+        return False
+
     def settle(self, progress: Progress) -> None:
         """Count what the doors saw: calls in flight at an interrupt are paid for though their rows were dropped."""
         tally = self.tally
         progress.known, progress.asked, progress.failed = tally.known + tally.shared, tally.asked, tally.failed
         progress.usage = tally.asked_usage
+
+    def _door_name(self, role: str) -> str:
+        """Return what one door serves: a model, live or by batch jobs."""
+        return f"{self.spec(role).model_dump_json()} batch={bool(self.recipe.role(role).batch)}"
 
     @property
     def tally(self) -> Tally:
@@ -159,14 +203,18 @@ class Workshop:
 
     def spent(self) -> float | None:
         """Return the dollars paid through these doors, or None where a price is unknown."""
+        meters = {self._door_name(role): self.meter(role) for role in ROLES}
         total = 0.0
-        prices = {self.spec(role).model_dump_json(): self.price(role) for role in self.recipe.roles()}
         for name, door in self._doors.items():
-            cost = dollars(prices.get(name), door.tally)
+            cost = meters[name].dollars(door.tally.asked_usage, door.tally.asked)
             if cost is None:
                 return None
             total += cost
         return total
+
+    def used(self, run: str) -> Spend:
+        """Return what a run's purse holds: paid, in flight, and perhaps lost."""
+        return Spend()
 
     async def _judge_can(self) -> Can:
         return await self._role_can("judge", self.recipe.judging.verdict)
@@ -247,58 +295,11 @@ def _probe_name(model: Model, options: str) -> str:
     return f"{model.identity}#{tagged('solon.probe/1', [model.form, options])[:16]}"
 
 
-def dollars(price: Price | None, tally: Tally) -> float | None:
-    """Return what the asked calls of a tally cost, or None where the price is unknown."""
-    if price is None:
-        return None if tally.asked else 0.0
-    usage = tally.asked_usage
-    cached = price.input if price.cached is None else price.cached
-    fresh = usage.input - usage.cached
-    return (fresh * price.input + usage.cached * cached + usage.output * price.output) / 1e6
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What new calls may come to: tokens in and out, and dollars (None where the price is unknown)."""
-
-    input: float = 0.0
-    output: float = 0.0
-    dollars: float | None = 0.0
-
-    def __add__(self, other: Estimate) -> Estimate:
-        both = None if self.dollars is None or other.dollars is None else self.dollars + other.dollars
-        return Estimate(self.input + other.input, self.output + other.output, both)
-
-
-def estimate(price: Price | None, count: StepCount) -> tuple[Estimate, Estimate, Estimate]:
-    """Return what the new calls of one step come to: the certain ones, the expected ones, and all at most.
-
-    What a known answer of this step took on average, in this plan and in earlier runs, is the estimate for a new one;
-    where none is known, a token a four characters of question, and as many tokens of answer as the step may have.
-    """
-    if known := count.known + count.seen:
-        usage = count.known_usage + count.seen_usage
-        each = usage.input / known, usage.output / known
-    else:
-        chars = count.certain_chars / count.certain if count.certain else CHARS_UNSEEN
-        each = chars / 4, float(count.most)
-
-    def of(calls: float) -> Estimate:
-        if not calls:
-            return Estimate()
-        given, said = calls * each[0], calls * each[1]
-        return Estimate(given, said, None if price is None else (given * price.input + said * price.output) / 1e6)
-
-    return of(count.certain), of(count.expected), of(count.at_most)
-
-
 def _probe(model: Model) -> tuple[Message, ...]:
     if model.form == "text":
         return (Message("text", PROBE_TEXT),)
     return (Message("user", PROBE),)
 
-
-CHARS_UNSEEN = 2000  # of a question that cannot be written yet, since it quotes answers that are still to come
 
 PROBE = "Reply with one letter, A or B: which of them comes first in the alphabet?"
 PROBE_TEXT = "Question: which letter comes first in the alphabet, A or B?\n\nAnswer:"

@@ -12,11 +12,12 @@ from wire import Answer, Wire, chat, error
 from solon.calls import Call, Usage
 from solon.commands import check_models, plan_recipe, run_recipe
 from solon.errors import BadInput, Halt
-from solon.ledger import Tally
 from solon.models.spec import Price
+from solon.outlay import Estimate, estimate
 from solon.pipelines.recipe import read_recipe
 from solon.pipelines.survey import StepCount
-from solon.workshop import Estimate, Workshop, dollars, estimate
+from solon.prices import PriceMeter
+from solon.workshop import Workshop
 
 TOPS = [{"token": "A", "logprob": -0.1}, {"token": "B", "logprob": -2.4}]
 SHOWN = Answer(chat("A", logprobs={"content": [{**TOPS[0], "top_logprobs": TOPS}]}))
@@ -210,16 +211,8 @@ async def test_a_dry_cast_asks_nobody(made: Desk) -> None:
 # -- money ---------------------------------------------------------------------------------------------------
 
 
-def test_dollars_take_the_cached_part_of_the_input_at_its_own_price() -> None:
-    tally = Tally(asked=1, asked_usage=Usage(input=1000, output=100, cached=600))
-    assert dollars(Price(input=10, output=20, cached=1), tally) == pytest.approx((400 * 10 + 600 * 1 + 100 * 20) / 1e6)
-    assert dollars(Price(input=10, output=20), tally) == pytest.approx((1000 * 10 + 100 * 20) / 1e6)
-    assert dollars(None, tally) is None
-    assert dollars(None, Tally(known=5)) == 0.0  # what came from memory was paid for before
-
-
 def test_an_estimate_goes_by_what_is_known_else_by_the_questions_length() -> None:
-    price = Price(input=1, output=10)
+    price = PriceMeter(Price(input=1, output=10))
     count = StepCount(known=2, certain=3, following=1.5, at_most=5, known_usage=Usage(input=200, output=40))
     sure, about, most = estimate(price, count)
     assert (sure.input, sure.output) == (300, 60)
@@ -228,14 +221,14 @@ def test_an_estimate_goes_by_what_is_known_else_by_the_questions_length() -> Non
     assert most.dollars == pytest.approx((500 + 1000) / 1e6)
     fresh, _, _ = estimate(price, StepCount(most=50, certain=2, at_most=2, certain_chars=800))
     assert (fresh.input, fresh.output) == (200, 100)
-    assert estimate(None, StepCount()) == (Estimate(),) * 3  # nothing new costs nothing, whatever the price
-    assert estimate(None, count)[0].dollars is None
-    assert (sure + estimate(None, count)[0]).dollars is None
+    assert estimate(PriceMeter(None), StepCount()) == (Estimate(),) * 3  # nothing new costs nothing, whatever the price
+    assert estimate(PriceMeter(None), count)[0].dollars is None
+    assert (sure + estimate(PriceMeter(None), count)[0]).dollars is None
 
 
 def test_an_estimate_goes_by_earlier_runs_where_no_call_of_the_step_is_known_any_more() -> None:
     count = StepCount(certain=4, at_most=4, seen=2, seen_usage=Usage(input=20, output=6), certain_chars=9999)
-    sure, _, _ = estimate(Price(input=1, output=10), count)
+    sure, _, _ = estimate(PriceMeter(Price(input=1, output=10)), count)
     assert (sure.input, sure.output) == (40, 12)
 
 

@@ -12,8 +12,9 @@ from solon.cli.screen import columns, console, counted, money, plain
 
 if TYPE_CHECKING:
     from solon.commands import Planned
+    from solon.outlay import Estimate, Outlook
     from solon.pipelines.survey import Count, Survey
-    from solon.workshop import Estimate
+    from solon.spend import Spend
 
 __all__ = ["closing", "print_plan"]
 
@@ -65,6 +66,10 @@ def print_plan(planned: Planned) -> None:
         out.print(_grounds(survey))
     if planned.difference is not None:
         out.print(plain(f"against {planned.against}: {planned.difference.summary}"))
+    for line in planned.upgrade:
+        out.print(plain(line), style="yellow")
+    if planned.budget is not None:
+        out.print(_budget(planned.budget))
     out.print(closing(planned), style="bold")
 
 
@@ -128,7 +133,31 @@ def _price(planned: Planned) -> str:
     if planned.expected.dollars is None or planned.at_most.dollars is None:
         return money(None)
     about, most = money(planned.expected.dollars), money(planned.at_most.dollars)
-    return f"about {about}" + (f" (at most {most})" if about != most else "")
+    told = []
+    if planned.outlay.dollars is not None:
+        low, high = (money(dollars) for dollars in planned.outlay.dollars)
+        told += [f"likely {low} to {high}"] if low != high else []
+    if planned.survey.at_most > planned.survey.certain and about != most:
+        told.append(f"at most about {most}")
+    return f"about {about}" + (f" ({', '.join(told)})" if told else "")
+
+
+def _budget(outlook: Outlook) -> str:
+    """Say whether the budget will hold, in the measures that it is stated in."""
+    from solon.budget import limit_told
+
+    def said(spend: Spend) -> str:
+        limit = outlook.limit
+        parts = [money(spend.dollars)] if limit.nano is not None else []
+        parts += [counted(spend.tokens, "token")] if limit.tokens is not None else []
+        parts += [counted(spend.calls, "call")] if limit.calls is not None else []
+        return " and ".join(parts)
+
+    used = f", {said(outlook.used)} of it used" if outlook.used.calls else ""
+    about, most = said(outlook.about), said(outlook.most)
+    more = f"about {about}" + (f", at most {most}" if about != most else "")
+    stops = "; the run stops there, and goes on when it is raised" if outlook.verdict == "will not hold" else ""
+    return f"budget {limit_told(outlook.limit)}{used}: {outlook.verdict}, to come {more}{stops}"
 
 
 def _roughly(seconds: float) -> str:

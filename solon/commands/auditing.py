@@ -9,12 +9,13 @@ from pathlib import Path
 from solon.commands.lending import estimates, free
 from solon.commands.runs import GRACE_SECONDS
 from solon.errors import BadInput
+from solon.outlay import Estimate
 from solon.pipelines.recipe import CastSpec, Recipe, read_recipe
 from solon.pipelines.survey import StepCount
 from solon.review.audit.agreement import Sample, read
 from solon.review.audit.ballots import ballots, questions, sample, survey
 from solon.review.audit.records import Audit, Kept, audit, kept
-from solon.workshop import Estimate, Workshop
+from solon.workshop import Workshop
 
 __all__ = ["Quote", "audit_run"]
 

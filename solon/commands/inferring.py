@@ -10,11 +10,12 @@ from solon.cast import Player
 from solon.commands.lending import estimates, free, judge_recipe
 from solon.commands.runs import GRACE_SECONDS
 from solon.errors import BadInput
+from solon.outlay import Estimate
 from solon.pipelines.recipe import Recipe, RevisionSpec, find_recipe, read_recipe
 from solon.pipelines.survey import StepCount
 from solon.review.infer.inferred import Inferred, InferSpec
 from solon.review.infer.preferences import Preferences
-from solon.workshop import Estimate, Workshop
+from solon.workshop import Workshop
 
 __all__ = ["Estimated", "Inference", "estimate_inference", "infer_constitution"]
 

@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from solon.complaints import complaints
 from solon.errors import BadInput
+from solon.outlay import Estimate, estimate
 from solon.pipelines.recipe import Recipe
 from solon.pipelines.survey import StepCount
-from solon.workshop import Estimate, Workshop, estimate
+from solon.workshop import Workshop
 
 __all__ = ["estimates", "free", "judge_recipe"]
 
@@ -33,7 +34,7 @@ def estimates(shop: Workshop, counts: Iterable[tuple[str, StepCount]]) -> tuple[
     """Return what the new calls of (role, count) come to together: certain ones, expected ones, and all at most."""
     certain = expected = at_most = Estimate()
     for role, count in counts:
-        sure, about, most = estimate(shop.price(role), count)
+        sure, about, most = estimate(shop.meter(role), count)
         certain, expected, at_most = certain + sure, expected + about, at_most + most
     return certain, expected, at_most
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from solon import __version__
 from solon.calls import Usage
-from solon.commands.lending import estimates
+from solon.complaints import counted
 from solon.constitution import Constitution
 from solon.constitution.diff import Difference, diff
 from solon.dataset import RowStore
 from solon.errors import StorageError
+from solon.outlay import Estimate, Outlay, Outlook, outlay, outlook
 from solon.pipelines.plan import planning
 from solon.pipelines.recipe import Recipe, find_recipe, read_recipe
 from solon.pipelines.run import RunFolder
 from solon.pipelines.survey import Count, Survey, take_survey
 from solon.pipelines.walk import FAILED
-from solon.workshop import Estimate, Workshop
+from solon.pipelines.wordings import asked_anew, reworded, told
+from solon.workshop import Workshop
 
 __all__ = ["Planned", "plan_recipe"]
 
@@ -34,13 +37,15 @@ class Planned:
 
     exists:      a run folder of this plan is there
     known_usage: tokens of the known calls
-    certain, expected, at_most: tokens and dollars of the calls that are certainly new, that are expected to be, and
-                 of all that may be
+    outlay:      tokens and dollars of the calls that are certainly new, that are expected to be, and of all that may
+                 be, with an interval once calls of every step were measured
     names:       what people call each role's model
     against:     the last run of this recipe, or the one that was named; None where there is none
     difference:  from the constitution of that run to the one on disk
     rate:        calls a second that the last run which asked any had; None where nothing was measured
     problems:    earlier runs that could not be read, one line each
+    upgrade:     what an upgrade of Solon since that run makes new, one line each wording of its own that changed
+    budget:      the recipe's budget against what is expected; None where it has none
     """
 
     recipe: Recipe
@@ -49,14 +54,26 @@ class Planned:
     exists: bool
     survey: Survey
     known_usage: Usage
-    certain: Estimate
-    expected: Estimate
-    at_most: Estimate
+    outlay: Outlay
     names: dict[str, str]
     against: Path | None = None
     difference: Difference | None = None
     rate: float | None = None
     problems: tuple[str, ...] = ()
+    upgrade: tuple[str, ...] = ()
+    budget: Outlook | None = None
+
+    @property
+    def certain(self) -> Estimate:
+        return self.outlay.certain
+
+    @property
+    def expected(self) -> Estimate:
+        return self.outlay.expected
+
+    @property
+    def at_most(self) -> Estimate:
+        return self.outlay.at_most
 
     @property
     def seconds(self) -> float | None:
@@ -90,9 +107,13 @@ class Planned:
             "principles": [{"principle": id or None, **counts(count)} for id, count in survey.principles.items()],
             "tokens_known": asdict(self.known_usage),
             "spend": {name: asdict(getattr(self, name)) for name in ("certain", "expected", "at_most")},
+            "likely_tokens": self.outlay.tokens,
+            "likely_dollars": self.outlay.dollars,
+            "budget": self.budget.figures() if self.budget else None,
             "seconds": self.seconds,
             "against": str(self.against) if self.against else None,
             "difference": self.difference.summary if self.difference is not None else None,
+            "upgrade": list(self.upgrade),
             "problems": list(self.problems),
         }
 
@@ -109,27 +130,40 @@ async def plan_recipe(path: str | Path, *, limit: int | None = None, against: st
         earlier, problems = _earlier(recipe, base, against, opened)
         async with Workshop(recipe, base) as shop:
             dry = await shop.dry_cast()
+            meters = {role: shop.meter(role) for role in recipe.roles()}
             async with planning(recipe, base, dry) as plan:
                 folder = recipe.runs_folder(base) / plan.folder
                 # without one of the two a run begins anew (`RunFolder.settled`)
                 exists = all((folder / name).is_file() for name in ("run.json", "rows.db"))
                 walked = opened.enter_context(RunFolder.open(folder).store(read_only=True)) if exists else None
+                roles = dict(plan.story.steps(dry))
                 survey = await take_survey(
                     plan, dry, limit=limit, walked=walked, failed=FAILED, earlier=[each.store for each in earlier],
-                    recall=shop.ledger.get,
+                    recall=shop.ledger.get, cost=lambda step, usage: meters[roles[step]].paid(usage),
                 )  # fmt: skip
-            certain, expected, at_most = estimates(
-                shop, ((survey.roles[step], count) for step, count in survey.steps.items())
-            )
+            spending = outlay(meters, survey)
+            budget = outlook(shop.limit, shop.used(plan.folder), survey, spending)
     known = sum((count.known_usage for count in survey.steps.values()), Usage())
     names = {player.role: player.name for player in dry.players() if player.role in recipe.roles()}
     return Planned(
-        recipe, plan.name, folder, exists, survey, known, certain, expected, at_most, names,
+        recipe, plan.name, folder, exists, survey, known, spending, names,
         against=earlier[0].folder.path if earlier else None,
         difference=diff(earlier[0].constitution, plan.constitution) if earlier else None,
         rate=_rate(each.folder for each in earlier),
         problems=tuple(problems),
+        upgrade=tuple(_upgrade(earlier[0].folder, survey)) if earlier else (),
+        budget=budget,
     )  # fmt: skip
+
+
+def _upgrade(folder: RunFolder, survey: Survey) -> Iterator[str]:
+    """Yield what an upgrade of Solon since a run makes new, as far as the survey knows."""
+    names = reworded(folder.facts.get("wordings"))
+    before = folder.facts.get("solon", "?")
+    for name in names:
+        calls = counted(asked_anew(survey, [name]), "call")
+        since = f"Solon's own wording of {told(name)} changed since that run ({before} -> {__version__})"
+        yield f"{since}; among what is new are {calls} from there on"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from solon import yamls
+from solon.budget import BudgetField
 from solon.calls import Sampling, options_text
 from solon.cast import ROLES, Kind
 from solon.complaints import one_of, short
@@ -184,6 +185,9 @@ class Recipe(_Page):
     export:       how the dataset is written (`test_fraction`, `margin`, `sft`, ...)
     ledger:       where replies are kept, beside the recipe
     runs:         where run folders are kept, beside the recipe
+    prices:       a file of prices, beside the recipe, that goes before the ones that Solon knows
+    budget:       what a run may spend at most, in all its walks: `25 USD`, `2M tokens`, `5000 calls`, or several as
+                  {usd: 25, calls: 5000}; 0 asks nobody
     """
 
     name: str = ""
@@ -198,6 +202,8 @@ class Recipe(_Page):
     export: ExportSpec = ExportSpec()
     ledger: str = ".solon/ledger.db"
     runs: str = "runs"
+    prices: str | None = None
+    budget: BudgetField = None
 
     @field_validator("prompts", mode="before", json_schema_input_type=str | PromptsSpec)
     @classmethod
@@ -270,6 +276,10 @@ class Recipe(_Page):
     def ledger_path(self, base: Path) -> Path:
         """Return where replies are kept."""
         return yamls.located(self.ledger, base)
+
+    def prices_path(self, base: Path) -> Path | None:
+        """Return the recipe's own file of prices, None where it names none."""
+        return None if self.prices is None else yamls.located(self.prices, base)
 
     def constitution_object(self, base: Path) -> Constitution:
         """Return the constitution, checked for the wordings that the story needs."""

@@ -32,6 +32,7 @@ from solon.errors import BadInput, Locked, StorageError
 from solon.pipelines.plan import Plan
 from solon.pipelines.recipe import Recipe
 from solon.pipelines.walk import Progress
+from solon.pipelines.wordings import own_wordings
 
 __all__ = ["RunFolder"]
 
@@ -167,6 +168,7 @@ def _facts(plan: Plan, path: Path, recipe: Path, ledger: Path, cast: Cast) -> di
         "ledger": os.path.relpath(ledger, path),
         "cast": {player.role: {"name": player.name, "identity": player.model} for player in players},
         "solon": __version__,
+        "wordings": own_wordings(),
     }
 
 

@@ -22,6 +22,7 @@ from solon.dataset import RowStore
 from solon.judges import Pairwise
 from solon.pipelines.past import Past
 from solon.pipelines.plan import TURN, Plan
+from solon.pipelines.spread import Cost, Spread
 from solon.rows import Asked, Pair, Row, SetAside
 
 __all__ = ["Count", "StepCount", "Survey", "most_judging", "take_survey"]
@@ -30,6 +31,8 @@ Recall = Callable[[str], Reply | None]
 
 SAMPLE = 256
 """Replies of each step that are looked up in the ledger for what a call of an earlier run took."""
+SAMPLED_ROWS = 512
+"""Rows of the plan itself whose known calls are measured for how much calls vary."""
 
 
 @dataclass
@@ -74,6 +77,7 @@ class Survey:
     principles: counts by the id of the principle that a call speaks, "" for calls that speak none
     evidence:   walked rows that `expected` goes by
     variance:   of the number of calls that a run asks around `expected`; None where nothing was there to go by
+    spread:     how much the measured calls vary in tokens and money; None where nobody asked for it
     """
 
     rows: int = 0
@@ -84,6 +88,7 @@ class Survey:
     principles: dict[str, Count] = field(default_factory=dict)
     evidence: int = 0
     variance: float | None = 0.0
+    spread: Spread | None = None
 
     @property
     def known(self) -> int:
@@ -119,6 +124,7 @@ async def take_survey(
     failed: Iterable[str] = (),
     earlier: Sequence[RowStore] = (),
     recall: Recall = lambda key: None,
+    cost: Cost | None = None,
 ) -> Survey:
     """Walk every row of the plan's first `limit` from memory alone, and count by step and by principle.
 
@@ -128,13 +134,16 @@ async def take_survey(
     earlier: stores of runs before, newest first, whose rows say how far a row goes; where they have none, the rows
              that memory knows to their end do
     recall:  returns the remembered reply of a key: what a call of an earlier run took
+    cost:    what an answered call of a step cost, where it shall be known how much that varies
 
     Each new key is counted once, though two rows put the same question. Steps that no earlier row reached are
     expected once each.
     """
     steps, failed = plan.story.steps(cast), frozenset(failed)
     survey = Survey(
-        roles=dict(steps), steps={step: StepCount(most=_most(plan, cast, step, role)) for step, role in steps}
+        roles=dict(steps),
+        steps={step: StepCount(most=_most(plan, cast, step, role)) for step, role in steps},
+        spread=Spread(cost) if cost else None,
     )
     past = Past(plan.story, cast)
     await _look_back(past, survey, earlier, failed, recall)
@@ -145,9 +154,13 @@ async def take_survey(
                 if not _open(outcome):
                     past.add(row, [asked.step for asked in questions])
         counter = _Counter(survey, past, cast, earlier, failed)
+        apart = min(store.planned, limit or store.planned) // SAMPLED_ROWS + 1
         async for row, outcome, questions in _from_memory(plan, store, cast, limit):
             before = walked.outcome(row) if walked else None
             finished = before is not None and not _failed(before, failed)
+            if survey.spread is not None and survey.rows % apart == 0:
+                known = [(asked.step, reply.usage) for asked, (_, reply) in questions.items() if reply is not None]
+                survey.spread.add(row.id, known)
             survey.rows += 1
             survey.finished += finished
             counter.count(row, outcome, questions, finished=finished)
@@ -209,11 +222,15 @@ async def _look_back(
         for place, outcome in enumerate(store.outcomes()):
             if not _failed(outcome, failed) and not any(each.outcome_of(outcome.row.id) for each in stores[:newer]):
                 past.add(outcome.row, [asked.step for asked in outcome.asked])
+            used: list[tuple[str, Usage]] = []
             for asked in outcome.asked if place % apart == 0 else ():
                 count = survey.steps.get(asked.step)
                 if count is not None and (reply := recall(asked.key)) is not None:
                     count.seen += 1
                     count.seen_usage += reply.usage
+                    used.append((asked.step, reply.usage))
+            if survey.spread is not None:
+                survey.spread.add(outcome.row.id, used)
             if place % TURN == 0:
                 await asyncio.sleep(0)
 
