@@ -106,9 +106,10 @@ class RowStore:
             ask("PRAGMA synchronous=NORMAL")
         self._whole = True
         self.planned, self.duplicates = meta["planned"], meta["duplicates"]
-        self._count()
+        self.count_anew()
 
-    def _count(self) -> None:
+    def count_anew(self) -> None:
+        """Count again what became of the rows, after other processes wrote."""
         self.set_aside = sum(self.tally().values())
         self.pairs = self._connection.execute("SELECT count(*) FROM finished WHERE reason = ''").fetchone()[0]
 
@@ -326,7 +327,7 @@ class RowStore:
             db.execute(f"DELETE FROM walks WHERE idx IN (SELECT idx FROM finished {which})", given)
             gone = db.execute(f"DELETE FROM finished {which}", given).rowcount
         if gone:
-            self._count()
+            self.count_anew()
         return gone
 
     def outcomes(self) -> Iterator[Pair | SetAside]:

@@ -72,7 +72,7 @@ async def planning(recipe: Recipe, base: Path, cast: Cast) -> AsyncIterator[Plan
     constitution = recipe.constitution_object(base)
     folder = recipe.runs_folder(base)
     source = _source(recipe, constitution, base, cast)
-    if known := _drawn_before(folder, source):
+    if known := _drawn_before(folder, recipe.name, source):
         name, rows = known
         yield Plan(name, recipe, constitution, recipe.story.story(constitution, recipe.judging), rows, source)
         return
@@ -105,13 +105,14 @@ def _source(recipe: Recipe, constitution: Constitution, base: Path, cast: Cast) 
     return tagged("solon.source/1", made_from)
 
 
-def _drawn_before(folder: Path, source: str) -> tuple[str, Path] | None:
-    """Return the name and the rows of a plan that was made from `source`, None where no run folder holds one."""
-    for file in folder.glob("*/run.json") if source else ():
+def _drawn_before(folder: Path, recipe: str, source: str) -> tuple[str, Path] | None:
+    """Return the name and the rows of a plan that was made from `source`, None where no run of this recipe holds it."""
+    for file in folder.glob(f"{recipe}-*/run.json") if source else ():
         rows = file.with_name("rows.db")
         with suppress(OSError, ValueError, KeyError, TypeError, StorageError):  # what cannot be read is drawn anew
             facts = json.loads(file.read_text(encoding="utf-8"))
-            if facts["source"] == source and not file.parent.is_symlink():
+            # by another recipe's name it would be another folder's rows
+            if (facts["source"], facts["recipe"]) == (source, recipe) and not file.parent.is_symlink():
                 RowStore.open(rows, read_only=True).close()
                 return facts["plan"], rows
     return None

@@ -13,15 +13,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from solon.calls import Call, Reply, Usage
-from solon.cast import Cast
+from solon.cast import Cast, Listener, kind_of
 from solon.dataset import RowStore
 from solon.errors import OverBudget
 from solon.pipelines.plan import Plan
 from solon.rows import Asked, Pair, Row, SetAside
 
-__all__ = ["FAILED", "UNWALKED", "Progress", "walk"]
+__all__ = ["FAILED", "UNWALKED", "Progress", "Spans", "walk"]
 
 FAILED = ("no_answer", "unreadable_answer", "rejected_call", "too_long")
 """Reasons that were failures, not answers: such a row is walked again when its run is started again."""
@@ -40,7 +41,7 @@ class Progress:
     total, done:  rows of the walk, and those among them that are finished, by this walk (`begun_with` not) or before
     pairs, aside: what this walk made of rows
     under_way:    rows that were begun and have not ended
-    known, asked: calls of this walk; `usage` counts the tokens of the asked ones
+    known, asked: calls of this walk; `usage` counts the tokens of the asked ones, `answers` what kind they were of
     over_budget:  the line that says so, where the budget ended the walk
     """
 
@@ -53,6 +54,7 @@ class Progress:
     known: int = 0
     asked: int = 0
     failed: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
     usage: Usage = Usage()
     started: float = field(default_factory=time.monotonic)
     interrupted: bool = False
@@ -69,6 +71,14 @@ class Progress:
         return self.seconds / walked * (self.total - self.done) if walked else None
 
 
+class Spans(Protocol):
+    """Who is told of every row and of each of its calls, where somebody traces the walk."""
+
+    def heard(self, row: Row, listen: Listener) -> Listener: ...
+
+    def ended(self, row: Row, outcome: Pair | SetAside) -> None: ...
+
+
 async def walk(
     plan: Plan,
     store: RowStore,
@@ -81,6 +91,7 @@ async def walk(
     stop: asyncio.Event | None = None,
     tell: Callable[[Progress], None] = lambda progress: None,
     appetite: Callable[[], int] = lambda: ROWS_UNDER_WAY,
+    spans: Spans | None = None,
 ) -> Progress:
     """Walk the unfinished rows among the plan's first `limit`, some at once, and return where it ended.
 
@@ -90,18 +101,24 @@ async def walk(
     stop:     ends it early: no further row is begun, rows under way are dropped (their finished calls are in the
               ledger)
     appetite: how many rows at once keep the models busy just now; not asked where the recipe says `window`
+    spans:    told of every row and its calls (`solon.telemetry`)
 
     Raises Halt and StorageError as soon as one row does; what is finished is kept. A budget that is used up ends the
     walk as `stop` does, and is told in `progress.over_budget`.
     """
     progress = progress or Progress()
     stop = stop or asyncio.Event()
+    again_and_again = bool(progress.total)  # rows that were parked are walked once more
+    for reason in UNWALKED:
+        progress.aside.pop(reason, None)
     if again:
         store.reopen(again, limit=limit, part=part)
     progress.total, left = store.count(limit, part=part)
-    progress.done = progress.begun_with = progress.total - left
+    progress.done = progress.total - left
+    if not again_and_again:
+        progress.begun_with = progress.done
     tell(progress)
-    walking = _Walk(plan, store, cast, progress, tell)
+    walking = _Walk(plan, store, cast, progress, tell, spans)
     window = plan.recipe.window
     room = appetite if window is None else lambda: window
     try:
@@ -117,10 +134,11 @@ class _Walk:
     """The rows that are under way, each a task of its own."""
 
     def __init__(
-        self, plan: Plan, store: RowStore, cast: Cast, progress: Progress, tell: Callable[[Progress], None]
-    ) -> None:
+        self, plan: Plan, store: RowStore, cast: Cast, progress: Progress, tell: Callable[[Progress], None],
+        spans: Spans | None,
+    ) -> None:  # fmt: skip
         self.plan, self.store, self.cast = plan, store, cast
-        self.progress, self.tell = progress, tell
+        self.progress, self.tell, self.spans = progress, tell, spans
         self.order = {step: place for place, (step, _) in enumerate(plan.story.steps(cast))}
         self._rows: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()
@@ -198,10 +216,14 @@ class _Walk:
                 progress.known += 1
             else:
                 progress.asked += 1
+                progress.answers[kind_of(reply)] += 1
                 progress.usage += reply.usage
             self.tell(progress)
 
-        outcome = await self.plan.story(row, self.cast.listening(listen))
+        hear = listen if self.spans is None else self.spans.heard(row, listen)
+        outcome = await self.plan.story(row, self.cast.listening(hear))
+        if self.spans is not None:
+            self.spans.ended(row, outcome)
         if isinstance(outcome, SetAside) and outcome.reason in UNWALKED:
             progress.aside[outcome.reason] += 1
             return
