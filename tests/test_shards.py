@@ -72,10 +72,8 @@ async def test_the_first_rows_alone_are_walked_by_several_too(made: Desk) -> Non
 
 
 async def test_a_model_that_halts_one_process_ends_the_run_with_its_words(made: Desk) -> None:
-    source = (made.path / "model.py").read_text()
-    (made.path / "model.py").write_text(
-        source + "\n\nfrom solon.errors import Halt\n\n\nasync def halting(call):\n    raise Halt('wrong key, it says')\n"
-    )
+    halting = "from solon.errors import Halt\n\n\nasync def halting(call):\n    raise Halt('wrong key, it says')\n"
+    (made.path / "model.py").write_text(halting)
     made.write(model="scripted:model.py:halting", judging={"verdict": "parsed"})
     with pytest.raises(Halt, match="wrong key, it says"):
         await run_recipe(made.recipe, processes=2)

@@ -120,8 +120,8 @@ async def _child(errand: Errand, told: Callable[[int, Progress], None], enough: 
         raise _raised(problem["kind"], problem["line"])
     if code or not last.get("ended"):
         raise StorageError(
-            f"process {process.pid}, which walked part {errand.number + 1} of {errand.of}, ended early (status {code}); "
-            "what was finished is kept: start the same command again"
+            f"process {process.pid}, which walked part {errand.number + 1} of {errand.of}, ended early (status {code}):"
+            " what was finished is kept; start the same command again"
         )
 
 
@@ -206,7 +206,8 @@ def main() -> int:
         if last or time.monotonic() - reported > REPORT_SECONDS:
             reported = time.monotonic()
             with suppress(BrokenPipeError):  # the parent is gone: stdin says so as well
-                print(json.dumps({"progress": _report(progress), **more}), flush=True)
+                sys.stdout.write(json.dumps({"progress": _report(progress), **more}) + "\n")
+                sys.stdout.flush()
 
     async def run() -> None:
         stop = asyncio.Event()
