@@ -206,11 +206,12 @@ async def together(*questions: Awaitable[T]) -> list[T]:
     tasks = [asyncio.ensure_future(held(question)) for question in questions]
     try:
         outcomes = await asyncio.gather(*tasks)
-    finally:
+    except BaseException:
         # gather leaves the others running when one raises
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        raise
     answers = []
     for outcome in outcomes:
         if isinstance(outcome, Aside):

@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -233,6 +234,11 @@ class Constitution(_Noun):
         """Return the principles by rank, those without one last, otherwise in the order of the file."""
         return tuple(sorted(self.principles, key=lambda each: math.inf if each.rank is None else each.rank))
 
+    @cached_property
+    def hard_constraints(self) -> tuple[Principle, ...]:
+        """Return the principles that stand in every wording, in order; each step of each row asks for them."""
+        return tuple(each for each in self.in_order() if each.kind == "hard_constraint")
+
     def exemplars(self) -> tuple[tuple[Principle, Exemplar], ...]:
         """Return every few-shot example with the principle that it shows, in the order of the file."""
         return tuple((principle, each) for principle in self.principles for each in principle.exemplars)
@@ -275,7 +281,7 @@ class Constitution(_Noun):
 
     def _around(self, words: str, role: Role) -> str:
         """Return `words` between the preamble and the hard constraints."""
-        always = [each.own(role) for each in self.in_order() if each.kind == "hard_constraint"]
+        always = [each.own(role) for each in self.hard_constraints]
         before = f"{self.preamble}\n\n" if self.preamble else ""
         return before + words + (ALWAYS + "".join(f"\n- {each}" for each in always) if always else "")
 
