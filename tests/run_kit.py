@@ -122,7 +122,7 @@ class Desk:
             return set()
         connection = sqlite3.connect(file)
         try:
-            return {key for (key,) in connection.execute("SELECT key FROM calls")}
+            return {f"c1:{key.hex()}" for (key,) in connection.execute("SELECT key FROM calls")}
         except sqlite3.OperationalError:  # it was just being made
             return set()
         finally:

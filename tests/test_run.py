@@ -335,7 +335,7 @@ async def test_a_run_folder_holds_what_the_docstring_of_run_says(made: Desk) -> 
     done = await run_recipe(made.recipe)
     there = {entry.name for entry in done.folder.path.iterdir()}
     assert there == {
-        "recipe.yaml", "constitution.yaml", "rows.db", "run.json", "walks.jsonl", "dataset", "lock",
+        "recipe.yaml", "constitution.yaml", "rows.db", "run.json", "status.json", "walks.jsonl", "dataset", "lock",
     }  # fmt: skip
     assert (done.folder.path / "recipe.yaml").read_text() == made.recipe.read_text()
     assert made.latest == done.folder.path.resolve()

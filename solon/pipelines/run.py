@@ -4,6 +4,7 @@
         recipe.yaml, constitution.yaml   as they were when it was last walked
         rows.db                          the plan's rows, what is finished and set aside
         run.json                         who plays, where the ledger lies
+        status.json                      where it stands, as `solon status` tells it
         walks.jsonl                      times and spend, a line a walk (and one a few seconds while it goes on)
         dataset/                         the export, with its card
         lock                             keeps two runs out of one folder
