@@ -68,7 +68,7 @@ class Line(asyncio.Protocol):
     """One kept-alive connection: a request out, an answer with a Content-Length back."""
 
     transport: asyncio.Transport
-    answer: asyncio.Future[bytes]
+    answer: asyncio.Future[bytes] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -85,10 +85,11 @@ class Line(asyncio.Protocol):
             assert head.startswith(b"http/1.1 200"), head
             body = bytes(self.buffer[end + 4 : end + 4 + size])
             del self.buffer[: end + 4 + size]
+            assert self.answer
             self.answer.set_result(body)
 
     def connection_lost(self, problem: Exception | None) -> None:
-        if not self.answer.done():
+        if self.answer and not self.answer.done():
             self.answer.set_exception(problem or ConnectionError("the server hung up"))
 
 
