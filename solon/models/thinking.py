@@ -27,6 +27,6 @@ def split_thinking(text: str) -> tuple[str, str]:
         if not closed:
             break
         rest = rest.lstrip()
-    if not parts and "<think>" not in text and (lone := _LONE_CLOSE.search(text)):
+    if not parts and "</think>" in text and "<think>" not in text and (lone := _LONE_CLOSE.search(text)):
         parts, rest = [text[: lone.start()].strip()], text[lone.end() :].lstrip()
     return "\n\n".join(part for part in parts if part), rest
