@@ -13,9 +13,10 @@ from local_kit import ask, chat, chats, document, greedy, loaded, make_local, ma
 
 from solon.calls import Call, Can, Message, Model, Reply, Sampling, Usage
 from solon.errors import BadInput, CallFailed, Halt
-from solon.models import batches
-from solon.models.batches import Padded, Question, Slots, bears_slots, logprobs
+from solon.models import slots
+from solon.models.batches import Padded, Question, logprobs
 from solon.models.local import LocalModel
+from solon.models.slots import Slots, bears_slots
 
 LABELS = ("salt", " friends of iron", "A")
 
@@ -192,7 +193,7 @@ def test_slots_are_used_where_they_compute_what_the_model_does(tmp_path: Path, f
 async def test_an_answer_longer_than_its_first_room_goes_on_as_before(
     folder: Path, both: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "FIRST_ROOM", 2)
+    monkeypatch.setattr(slots, "FIRST_ROOM", 2)
     call = chat("old friends", temperature=0.0, max_tokens=60)
     (reply,) = await once(make_local(folder, steady=True), call)
     assert reply.usage.output > 40
@@ -355,7 +356,7 @@ async def test_a_step_that_fails_takes_its_batch_and_the_next_calls_are_answered
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(kind, "step", step)
-    with pytest.raises(CallFailed, match="out of memory; batches of 2 rows: set `batch` lower") as caught:
+    with pytest.raises(CallFailed, match="out of memory; batches of 2 rows: set `batch_size` lower") as caught:
         await model(chat("salt"))
     assert caught.value.reason == "no_answer"
     assert await once(model, chat("salt")) == [whole]
@@ -372,6 +373,7 @@ async def test_a_cancelled_call_gives_its_place_away(folder: Path, steady: bool)
     long.cancel()
     waits.cancel()
     assert await last == whole
+    await asyncio.wait([long, waits])
     assert long.cancelled() and waits.cancelled()
     await model.close()
 

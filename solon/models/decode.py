@@ -25,6 +25,8 @@ from solon.digests import uniform
 
 __all__ = ["Row", "Taste", "answer_text", "choose", "end_tokens", "settle"]
 
+BLOCK = 256  # tokens whose chances are summed before they are looked at one by one
+FEW = 256  # likeliest tokens among which top_k, top_p and min_p mostly find all that they leave
 END_MARKS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_turn|>", "<turn|>")
 """Ends of turn that models write though not all of them list it among their end tokens."""
 
@@ -38,6 +40,11 @@ class Taste:
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+
+    @property
+    def narrows(self) -> bool:
+        """Return whether it excludes tokens."""
+        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
     @classmethod
     def of(cls, sampling: Sampling, options: Mapping[str, Any], config: Any) -> Taste:
@@ -122,19 +129,80 @@ def choose(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
 
 
 def _draw(scores: torch.Tensor, rows: Sequence[Row]) -> list[int]:
+    """Return the token of each row that its noise falls on; nothing here looks from one row to another."""
     device = scores.device
     heat = torch.tensor([[row.taste.temperature] for row in rows], device=device)
     chances = torch.softmax(scores / heat, dim=-1)
-    for place, row in enumerate(rows):
-        if row.taste.top_k or row.taste.top_p < 1 or row.taste.min_p:
-            chances[place] = _narrowed(chances[place], row.taste)
-    below = chances.double().cumsum(-1)
-    whole = below[:, -1:].contiguous()
     noise = [[uniform("solon.token/1", row.key, len(row.tokens))] for row in rows]
-    aim = torch.tensor(noise, dtype=torch.float64, device=device) * whole
-    # the first token whose sum lies beyond the aim; never one without a chance, were u rounded up to 1
-    tokens = torch.minimum(torch.searchsorted(below, aim, right=True), torch.searchsorted(below, whole))
-    return [int(token) for token in tokens.squeeze(1).tolist()]
+    aim = torch.tensor(noise, dtype=torch.float64, device=device)
+    whole = [place for place, row in enumerate(rows) if not row.taste.narrows]
+    narrow = [place for place, row in enumerate(rows) if row.taste.narrows]
+    tokens = [0] * len(rows)
+    if whole:
+        for place, token in zip(whole, _from_all(chances[whole], aim[whole]).tolist(), strict=True):
+            tokens[place] = token
+    if narrow:
+        drawn, sure = _from_few(chances[narrow], aim[narrow], [rows[place].taste for place in narrow])
+        for place, token, known in zip(narrow, drawn.tolist(), sure.tolist(), strict=True):
+            tokens[place] = token if known else _from_narrowed(chances[place], aim[place], rows[place].taste)
+    return tokens
+
+
+def _from_all(chances: torch.Tensor, aim: torch.Tensor) -> torch.Tensor:
+    """Return the token [rows] at which the sum of all before it and of itself passes `aim` [rows, 1] of the whole.
+
+    In two looks, since summing a vocabulary in float64 is most of the work: first the block, then the token in it.
+    """
+    blocks = torch.nn.functional.pad(chances, (0, -chances.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
+    block, left = _aimed(blocks.sum(-1, dtype=torch.float64), aim)
+    within = blocks[torch.arange(len(chances), device=chances.device), block].double()
+    below = within.cumsum(-1)
+    token = torch.searchsorted(below, left.clamp(min=0.0), right=True)
+    return block * BLOCK + torch.minimum(token, torch.searchsorted(below, below[:, -1:].contiguous())).squeeze(1)
+
+
+def _aimed(weights: torch.Tensor, aim: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the place [rows] that `aim` [rows, 1] falls on, and how far into its weight [rows, 1] (all float64)."""
+    below = weights.cumsum(-1)
+    whole = below[:, -1:].contiguous()
+    target = aim * whole
+    # the first whose sum lies beyond the aim; never one without a chance, were u rounded up to 1
+    place = torch.minimum(torch.searchsorted(below, target, right=True), torch.searchsorted(below, whole))
+    before = torch.where(place > 0, below.gather(1, (place - 1).clamp(min=0)), 0.0)
+    return place.squeeze(1), target - before
+
+
+def _from_few(chances: torch.Tensor, aim: torch.Tensor, tastes: Sequence[Taste]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the token [rows] drawn from the likeliest FEW, and whether all that the taste leaves is among these.
+
+    Sorting a vocabulary at every token took longer than a small model's whole forward pass.
+    """
+    few, device = min(FEW, chances.shape[1]), chances.device
+    ids = chances.topk(few).indices.sort(dim=-1).values
+    # stable: of equal chances the lower id goes first
+    values, order = chances.gather(1, ids).double().sort(dim=-1, descending=True, stable=True)
+    ids = ids.gather(1, order)
+    most = torch.tensor([[taste.top_k or chances.shape[1]] for taste in tastes], device=device)
+    limits = most < chances.shape[1]
+    left = ~limits | (values >= values.gather(1, (most - 1).clamp(max=few - 1)))
+    total = torch.where(limits, (values * left).sum(-1, True), chances.sum(-1, keepdim=True, dtype=torch.float64))
+    share = torch.tensor([[taste.top_p] for taste in tastes], dtype=torch.float64, device=device)
+    before = (values * left).cumsum(-1) - values * left
+    left &= (before < share * total) | (share >= 1)
+    left[:, 0] = True
+    floor = torch.tensor([[taste.min_p] for taste in tastes], dtype=torch.float64, device=device)
+    left &= values >= floor * values[:, :1]
+    least = torch.where(left, values, torch.inf).amin(-1)
+    sure = ((least > values[:, -1]) & ~(limits & (most > few)).squeeze(1)) | (few == chances.shape[1])
+    ids, order = ids.sort(dim=-1)
+    place, _ = _aimed((values * left).gather(1, order), aim)
+    return ids.gather(1, place.unsqueeze(1)).squeeze(1), sure
+
+
+def _from_narrowed(chances: torch.Tensor, aim: torch.Tensor, taste: Taste) -> int:
+    """Return what `_from_few` would, for chances [vocabulary] that spread over more tokens than it looks at."""
+    place, _ = _aimed(_narrowed(chances, taste).double().unsqueeze(0), aim.unsqueeze(0))
+    return int(place)
 
 
 def _narrowed(chances: torch.Tensor, taste: Taste) -> torch.Tensor:

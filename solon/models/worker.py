@@ -25,12 +25,14 @@ from jinja2.exceptions import TemplateError
 from solon.calls import Call, Reply, Usage
 from solon.complaints import words_of
 from solon.errors import CallFailed, SolonError
-from solon.models.batches import Engine, Padded, Question, Slots, bears_slots, logprobs
+from solon.models.batches import Engine, Padded, Question
 from solon.models.decode import Row, Taste, answer_text, end_tokens
+from solon.models.slots import Slots, bears_slots
 from solon.models.thinking import split_thinking
 
 __all__ = ["Worker"]
 
+PATIENCE = 4  # batches' worth of calls that may go before one that waits
 FAULTS = (RuntimeError, ArithmeticError, ValueError, IndexError, KeyError, TypeError, MemoryError)
 """What torch and transformers raise over one batch or one text; anything else ends the thread."""
 
@@ -40,6 +42,7 @@ class Job:
     """A call that waits; once read it is a row to write or a question of labels.
 
     thinks: the template has already opened the thinking part.
+    passed: how often another went before it.
     """
 
     call: Call
@@ -47,6 +50,7 @@ class Job:
     row: Row | None = None
     question: Question | None = None
     thinks: bool = False
+    passed: int = 0
 
     def fail(self, error: SolonError) -> None:
         with contextlib.suppress(InvalidStateError):  # its asker went away in this very moment
@@ -133,7 +137,7 @@ class Worker:
         some = [self.asking.popleft() for _ in range(min(1 if self.engine.steady else self.width, len(self.asking)))]
         questions = [job.question for job in some if job.question]
         try:
-            scores = logprobs(self.model, questions, width=self.width if len(some) > 1 else 1)
+            scores = self.engine.score(questions)
         except FAULTS as error:
             self._fault(some, error)
             return
@@ -143,15 +147,7 @@ class Worker:
             job.answer(Reply(likeliest, logprobs=tuple(values), usage=usage, model=self.name))
 
     def _admit(self) -> None:
-        if self.engine.steady:
-            some = [self.waiting.popleft()]
-        else:
-            # prompts of like length, the kind of which most are waiting, so that little is padding
-            kinds: dict[int, list[Job]] = {}
-            for job in self.waiting:
-                kinds.setdefault(len(job.row.prompt).bit_length() if job.row else 0, []).append(job)
-            some = max(kinds.values(), key=len)[: self.engine.free()]
-            self.waiting = deque(job for job in self.waiting if job not in some)
+        some = self._next()
         try:
             self.engine.admit([job.row for job in some if job.row])
         except FAULTS as error:
@@ -159,6 +155,22 @@ class Worker:
             return
         self.writing += some
         self._hand_out()
+
+    def _next(self) -> list[Job]:
+        """Take the calls that are admitted now from those that wait."""
+        if self.engine.steady:
+            # whoever's prompt is known furthest: a row's next call, while what it shares with the last is remembered
+            some = [max(self.waiting, key=lambda job: self.engine.known(job.row.prompt) if job.row else 0)]
+            if self.waiting[0].passed >= PATIENCE * self.width:
+                some = [self.waiting[0]]
+        else:
+            # the first comer, and who is most like it in length of prompt and room: less padding, fewer idle steps
+            first = self.waiting[0]
+            some = sorted(self.waiting, key=lambda job: _distance(first, job))[: self.engine.free()]
+        if self.waiting[0] not in some:
+            self.waiting[0].passed += 1
+        self.waiting = deque(job for job in self.waiting if job not in some)
+        return some
 
     def _step(self) -> None:
         try:
@@ -188,7 +200,7 @@ class Worker:
 
     def _fault(self, jobs: Iterable[Job], error: Exception) -> None:
         memory = isinstance(error, MemoryError) or "memory" in str(error)
-        remedy = f"; batches of {self.width} rows: set `batch` lower" if memory else ""
+        remedy = f"; batches of {self.width} rows: set `batch_size` lower" if memory else ""
         for job in jobs:
             job.fail(CallFailed("no_answer", f"{self.name}: {words_of(error)}{remedy}"))
 
@@ -275,6 +287,13 @@ class Worker:
             return render(_folded(turns))
         except TemplateError as error:
             raise CallFailed("rejected_call", f"{self.name}: its chat template refuses: {words_of(error)}") from error
+
+
+def _distance(first: Job, other: Job) -> int:
+    """Return by how many tokens a batch grows where `other` joins `first`, in prompt and answer."""
+    if first.row is None or other.row is None:
+        return 0
+    return abs(len(first.row.prompt) - len(other.row.prompt)) + abs(first.row.room - other.row.room)
 
 
 def _folded(turns: list[dict[str, str]]) -> list[dict[str, str]]:
