@@ -1,91 +1,100 @@
 """The file under the ledger: its tables, how it is opened and checked, and what SQLite says, in plain words.
 
 One SQLite file in WAL mode (a file system without shared memory gets SQLite's older journal, and all still holds).
-Texts lie in it as compressed JSON. It is told from any other SQLite file by its application id, and from a newer
-Solon's by its version; neither is touched.
+It is told from any other SQLite file by its application id, and from a newer Solon's by its version; neither is
+touched. `ledger_packing` says what the blobs hold.
+
+    calls      one row a call: its key, what it shares with its kind (`frames`), who paid, when, tokens, texts
+    texts      what many calls say, once (`ledger_texts`)
+    names      models, servers' models and runs, as small numbers
+    owners     who holds leases; leases: which key is being asked, and what its run has put by for it
+    purses     what each run has spent, put by and perhaps lost: calls, tokens, billionths of a dollar
+    facts      how often texts were removed, so that nobody trusts a number from before
+    probes     what models were found able to do
 """
 
 from __future__ import annotations
 
-import json
+import os
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from solon.calls import Call, Reply, key_of
+from solon.calls import Call, Reply
 from solon.errors import StorageError
 
 __all__ = [
+    "APPLICATION",
+    "DAMAGED",
+    "SCHEMA",
+    "VERSION",
     "Entry",
-    "Stored",
     "connect",
-    "delete_rows",
-    "entry_of",
-    "merge_rows",
-    "other_probes",
-    "other_rows",
-    "pack",
+    "opened",
     "prepare",
-    "reply_of",
-    "rewrite",
+    "reading",
     "storage",
     "told",
-    "unpack",
-    "write_row",
+    "unwritable",
+    "version_of",
+    "whole",
 ]
 
 T = TypeVar("T")
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x501_0501
 JOURNAL = "WAL"
 BUSY_SECONDS = 5.0
-ROWS_AT_ONCE = 500
-"""Rows that a merge or a forgetting handles in one transaction: others write in between."""
 
 SCHEMA = """
 CREATE TABLE calls (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, model TEXT NOT NULL, asked_at REAL NOT NULL,
-    seconds REAL NOT NULL, call BLOB NOT NULL, reply BLOB NOT NULL
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL, frame INTEGER NOT NULL, run INTEGER NOT NULL, asked_at REAL NOT NULL,
+    seconds REAL NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL, thinking INTEGER NOT NULL,
+    cached INTEGER NOT NULL, server INTEGER NOT NULL, reply BLOB NOT NULL, messages BLOB NOT NULL
 );
-CREATE INDEX calls_by_model ON calls (model);
+CREATE INDEX calls_by_key ON calls (substr(key, 1, 8));
+CREATE INDEX calls_by_run ON calls (run);
+CREATE TABLE names (id INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL UNIQUE);
+CREATE TABLE frames (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL, body BLOB NOT NULL, UNIQUE (model, body)
+);
+CREATE TABLE texts (id INTEGER PRIMARY KEY AUTOINCREMENT, name INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX texts_by_name ON texts (name);
 CREATE TABLE owners (
-    id TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, born TEXT NOT NULL, until REAL NOT NULL
+    id TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, born TEXT NOT NULL, until REAL NOT NULL,
+    ticks REAL NOT NULL
 );
-CREATE TABLE leases (key TEXT PRIMARY KEY, owner TEXT NOT NULL);
-CREATE TABLE probes (model TEXT PRIMARY KEY, can TEXT NOT NULL, asked_at REAL NOT NULL)
+CREATE TABLE leases (
+    key BLOB PRIMARY KEY, owner TEXT NOT NULL, run INTEGER NOT NULL DEFAULT 0, calls INTEGER NOT NULL DEFAULT 0,
+    tokens INTEGER NOT NULL DEFAULT 0, nano INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE purses (
+    run INTEGER PRIMARY KEY,
+    spent_calls INTEGER NOT NULL, spent_tokens INTEGER NOT NULL, spent_nano INTEGER NOT NULL,
+    reserved_calls INTEGER NOT NULL, reserved_tokens INTEGER NOT NULL, reserved_nano INTEGER NOT NULL,
+    lost_calls INTEGER NOT NULL, lost_tokens INTEGER NOT NULL, lost_nano INTEGER NOT NULL
+);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+INSERT INTO facts VALUES ('removals', 0);
+CREATE TABLE IF NOT EXISTS probes (model TEXT PRIMARY KEY, can TEXT NOT NULL, asked_at REAL NOT NULL)
 """
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One remembered call, as `show` and audits read it."""
+    """One remembered call, as `show` and audits read it. `run` is who paid for it, "" where nobody said."""
 
     key: str
     call: Call
     reply: Reply
     asked_at: float
     seconds: float
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One answered call on its way into the file, its `call` and `reply` as JSON; a `fresh` one replaces an old one."""
-
-    key: str
-    model: str
-    asked_at: float
-    seconds: float
-    call: str
-    reply: str
-    fresh: bool = False
-
-    def row(self) -> tuple[Any, ...]:
-        return (self.key, self.model, self.asked_at, self.seconds, pack(self.call), pack(self.reply))
+    run: str = ""
 
 
 # -- opening -------------------------------------------------------------------------------------------------
@@ -101,30 +110,41 @@ def connect(path: Path, *, patience: float = BUSY_SECONDS) -> sqlite3.Connection
     return db
 
 
-def prepare(path: Path) -> None:
-    """Create the tables of a new ledger, or check an old one. A file of anybody else's is left as it is."""
+def prepare(path: Path, upgrade: Callable[[sqlite3.Connection, Path], None]) -> None:
+    """Create the tables of a new ledger, or check an old one. A file of anybody else's is left as it is.
+
+    upgrade: makes a ledger of version 1 one of this version, inside a transaction
+    """
     if path.is_dir():
         raise StorageError(f"{path}: a folder; name a file in it with `ledger:` in the recipe")
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(connect(path, patience=30.0)) as db:
-        ready = _check(db, path)
+        version = version_of(db, path)
         with suppress(sqlite3.OperationalError):  # in use in another mode, or read-only: it stays as it is
             db.execute(f"PRAGMA journal_mode = {JOURNAL}")
-        if not ready:
+        if version < VERSION:
             db.execute("BEGIN IMMEDIATE")  # two processes may open a new ledger at once
-            if not _check(db, path):
-                for statement in SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA application_id = {APPLICATION}")
-                db.execute(f"PRAGMA user_version = {VERSION}")
+            version = version_of(db, path)
+            if version == 1:
+                upgrade(db, path)
+            elif version == 0:
+                create(db)
             db.execute("COMMIT")
 
 
-def _check(db: sqlite3.Connection, path: Path) -> bool:
-    """Return whether this is a ledger, False where the file is empty. Raises StorageError: foreign, or newer."""
+def create(db: sqlite3.Connection) -> None:
+    """Make the tables, inside a transaction."""
+    for statement in SCHEMA.split(";"):
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id = {APPLICATION}")
+    db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def version_of(db: sqlite3.Connection, path: Path) -> int:
+    """Return a ledger's version, 0 where the file is empty. Raises StorageError: foreign, or newer."""
     tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application = db.execute("PRAGMA application_id").fetchone()[0]
-    version = db.execute("PRAGMA user_version").fetchone()[0]
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if application == APPLICATION and version > VERSION:
         raise StorageError(
             f"{path}: a ledger of version {version}, written by a newer Solon (this one reads {VERSION}); "
@@ -132,137 +152,53 @@ def _check(db: sqlite3.Connection, path: Path) -> bool:
         )
     if application != APPLICATION and (tables or application):
         raise StorageError(f"{path}: an SQLite file, but not a ledger; give another path with `ledger:` in the recipe")
-    return application == APPLICATION
+    return version if application == APPLICATION else 0
 
 
-# -- reading -------------------------------------------------------------------------------------------------
+def unwritable(path: Path) -> str:
+    """Return why a ledger that is there can only be read, "" where it can be written or made."""
+    if not path.is_file():
+        return ""
+    for place in (path, path.parent):
+        if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            return f"{path}: {UNWRITABLE}; what it knows can be read"
+    return ""
 
 
-def reply_of(path: Path, blob: bytes) -> Reply:
-    """Return a reply as memory gives it. Raises StorageError where it cannot be read."""
-    return _whole(path, lambda: Reply.from_json(unpack(blob)).from_memory())
-
-
-def entry_of(path: Path, row: tuple[Any, ...]) -> Entry:
-    """Return the entry of a row (key, call, reply, asked_at, seconds). Raises StorageError where it cannot be read."""
-    key, call, reply, asked_at, seconds = row
-    return _whole(
-        path, lambda: Entry(key, Call.from_json(unpack(call)), Reply.from_json(unpack(reply)), asked_at, seconds)
-    )
-
-
-def _whole(path: Path, read: Callable[[], T]) -> T:
-    try:
-        return read()
-    except (zlib.error, ValueError, LookupError, TypeError) as problem:
-        raise StorageError(f"{path}: an entry cannot be read ({problem}): {DAMAGED}") from problem
-
-
-def pack(text: str) -> bytes:
-    # surrogatepass: half a character from a model is kept too, its reply is paid for
-    return zlib.compress(text.encode("utf-8", "surrogatepass"), 3)
-
-
-def unpack(blob: bytes) -> str:
-    return zlib.decompress(blob).decode("utf-8", "surrogatepass")
-
-
-# -- merging, forgetting -------------------------------------------------------------------------------------
-
-
-def other_rows(path: Path) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield the rows of another ledger, ROWS_AT_ONCE at a time, each seen to be whole and to bear its own key."""
-    with _other(path) as db:
-        rows = db.execute("SELECT key, model, asked_at, seconds, call, reply FROM calls ORDER BY id")
-        while batch := rows.fetchmany(ROWS_AT_ONCE):
-            for row in batch:
-                _seen(path, row)
-            yield batch
-
-
-def _seen(path: Path, row: tuple[Any, ...]) -> None:
-    """Raise StorageError unless the row can be read, and its key is its call's."""
-    key, _, _, _, call, reply = row
-    reply_of(path, reply)
-    if _whole(path, lambda: key_of(json.loads(unpack(call)))) != key:
-        raise StorageError(f"{path}: entry {key} does not bear the key of its call: {DAMAGED}")
-
-
-def other_probes(path: Path) -> list[tuple[Any, ...]]:
-    """Return the probes of another ledger."""
-    with _other(path) as db:
-        return db.execute("SELECT model, can, asked_at FROM probes").fetchall()
-
-
-@contextmanager
-def _other(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path) -> sqlite3.Connection:
     """Open a ledger that is only read; one in a read-only folder too, where SQLite cannot put its journal."""
     if not path.is_file():
         raise StorageError(f"{path}: no such ledger; give the path of a ledger.db")
-    with storage(path):
-        db = sqlite3.connect(path, timeout=30)
+    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
         try:
-            try:
-                ledger = _check(db, path)
-            except sqlite3.OperationalError as problem:
-                if _code(problem) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or _journal(path).exists():
-                    raise
-                db.close()
-                db = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
-                ledger = _check(db, path)
-            if not ledger:
-                raise StorageError(f"{path}: an empty file, not a ledger; give the path of a ledger.db")
-            yield db
-        finally:
+            version = version_of(db, path)
+        except sqlite3.OperationalError as problem:
+            if _code(problem) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or _journal(path).exists():
+                raise
             db.close()
+            # no journal is left, so nobody writes: the file is read as it stands
+            uri = f"{path.absolute().as_uri()}?immutable=1"
+            db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            version = version_of(db, path)
+        if not version:
+            raise StorageError(f"{path}: an empty file, not a ledger; give the path of a ledger.db")
+        db.execute("PRAGMA query_only = ON")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A ledger that is only read, for a while."""
+    with storage(path), closing(reading(path)) as db:
+        yield db
 
 
 def _journal(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
-
-
-def merge_rows(db: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> tuple[int, int, int]:
-    """Take rows over; where both know a key the earlier stays. Returns (added, same, differed)."""
-    added = same = differed = 0
-    for row in rows:
-        mine = db.execute("SELECT asked_at, reply FROM calls WHERE key = ?", (row[0],)).fetchone()
-        if mine is None:
-            added += 1
-        elif unpack(mine[1]) == unpack(row[5]):
-            same += 1
-        else:
-            differed += 1
-        if mine is None or row[2] < mine[0]:
-            write_row(db, row)
-    return added, same, differed
-
-
-def write_row(db: sqlite3.Connection, row: tuple[Any, ...]) -> None:
-    db.execute(
-        "INSERT OR REPLACE INTO calls (key, model, asked_at, seconds, call, reply) VALUES (?, ?, ?, ?, ?, ?)", row
-    )
-
-
-def delete_rows(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
-    db.executemany("DELETE FROM calls WHERE id = ?", ((number,) for number in numbers))
-
-
-REWRITE_SECONDS = 60.0
-
-
-def rewrite(path: Path) -> None:
-    """Write the file anew without what was removed from it, so that no removed byte stays in it.
-
-    `secure_delete` alone is not enough: pages that SQLite balances keep stale copies of rows.
-    """
-    with storage(path), closing(connect(path, patience=REWRITE_SECONDS)) as db:
-        db.execute("VACUUM")
-        busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    if busy:
-        raise StorageError(
-            f"{path}: removed, but another process reads the file, so the old bytes stay in its journal; "
-            "forget again when that one has ended"
-        )
 
 
 # -- what SQLite says ----------------------------------------------------------------------------------------
@@ -281,6 +217,14 @@ REMEDIES = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked; wait, or stop that one",
     sqlite3.SQLITE_LOCKED: "another process keeps it locked; wait, or stop that one",
 }
+
+
+def whole(path: Path, read: Callable[[], T]) -> T:
+    """Return what `read` gives. Raises StorageError where an entry is damaged."""
+    try:
+        return read()
+    except (zlib.error, ValueError, LookupError, TypeError, AttributeError) as problem:
+        raise StorageError(f"{path}: an entry cannot be read ({problem}): {DAMAGED}") from problem
 
 
 def _code(problem: BaseException) -> int:

@@ -1,38 +1,30 @@
-"""The one thread that writes the ledger: group commits, leases, and patience with a disk or a lock.
+"""The one thread that writes the ledger: group commits, and patience with a disk or a lock.
 
 It takes whatever has queued up while it was busy into one transaction, so that a thousand replies a second need a few
 dozen commits; a job settles after its commit, never before. A reply that could not be written (a full disk) is kept
-and written with the next commit that succeeds.
-
-A lease says "this process is asking this key". It belongs to an owner: a process with its host, its birth and a
-heartbeat. On the same host the kernel is asked whether the owner lives; elsewhere the heartbeat's time decides, so
-clocks of machines that share a ledger must agree to within LEASE_SECONDS.
+and written with the next commit that succeeds. What the jobs do is in `ledger_pen`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
-import socket
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from solon import ledger_pen
 from solon.errors import StorageError
-from solon.ledger_file import Stored, connect, told, write_row
+from solon.ledger_file import connect, told
+from solon.ledger_pen import Pen, Stored
 
 __all__ = ["Job", "Writer"]
 
-LEASE_SECONDS = 30.0
-HEARTBEAT_SECONDS = 5.0
 MOST_IN_ONE_COMMIT = 1024
 PATIENCE_SECONDS = {sqlite3.SQLITE_FULL: 3.0, sqlite3.SQLITE_IOERR: 3.0, sqlite3.SQLITE_BUSY: 120.0}
 """How long a commit is tried again, by SQLite's error code: the replies in it are paid for."""
@@ -40,23 +32,33 @@ PATIENCE_SECONDS = {sqlite3.SQLITE_FULL: 3.0, sqlite3.SQLITE_IOERR: 3.0, sqlite3
 Settled = tuple["Job", Any, BaseException | None]
 
 
-@dataclass(eq=False)
 class Job:
     """One piece of work for the writer: `await` it in the event loop that queued it, or `wait()` elsewhere.
 
     `work` may be done more than once (a commit that is tried again), so it must touch the database alone.
     """
 
-    work: Callable[[sqlite3.Connection], Any]
-    stored: Stored | None = None
-    loop: asyncio.AbstractEventLoop | None = None
-    future: asyncio.Future[Any] | None = None
-    done: threading.Event = field(default_factory=threading.Event)
-    result: Any = None
-    problem: BaseException | None = None
+    __slots__ = ("done", "future", "loop", "problem", "result", "settled", "stored", "work")
+
+    def __init__(
+        self, work: Callable[[sqlite3.Connection], Any], stored: Stored | None, settled: threading.Condition
+    ) -> None:
+        self.work = work
+        self.stored = stored
+        self.settled = settled  # the writer's: told of every group of jobs that are done
+        self.done = False
+        self.result: Any = None
+        self.problem: BaseException | None = None
+        try:
+            self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+            self.future: asyncio.Future[Any] | None = self.loop.create_future()
+        except RuntimeError:  # outside a loop: it will be waited for
+            self.loop = self.future = None
 
     def wait(self) -> Any:
-        self.done.wait()
+        with self.settled:
+            while not self.done:
+                self.settled.wait()
         if self.problem:
             raise self.problem
         return self.result
@@ -76,6 +78,10 @@ class Job:
             future.set_result(self.result)
 
 
+class _Apart(Exception):
+    """A job failed for a reason of its own: its neighbours are done again without it."""
+
+
 class Writer:
     """Owns the writing connection. Raises sqlite3.Error and OSError where the file cannot be opened."""
 
@@ -87,27 +93,27 @@ class Writer:
         self._inode = path.stat().st_ino
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
+        self._settled = threading.Condition()
         self._stopped = False
         # touched by the thread alone
-        self._held: set[str] = set()
+        self.pen = Pen(self._db, self.owner)
         self._owed: dict[str, Stored] = {}
-        self._beaten: float | None = None
-        self._beating: float | None = None
         self._thread = threading.Thread(target=self._run, name="solon-ledger", daemon=True)
         self._thread.start()
 
     def do(self, work: Callable[[sqlite3.Connection], Any], *, stored: Stored | None = None) -> Job:
         """Queue `work`; it runs inside a transaction with others, and its job settles after the commit."""
-        job = Job(work, stored)
-        with suppress(RuntimeError):  # outside a loop: it will be waited for
-            job.loop = asyncio.get_running_loop()
-            job.future = job.loop.create_future()
+        job = Job(work, stored, self._settled)
         with self._gate:  # nothing may be queued behind the end
             if not self._stopped:
                 self._jobs.put(job)
                 return job
-        _settle([(job, None, StorageError(f"{self.path}: this ledger is closed; open it again"))])
+        self._settle([(job, None, StorageError(f"{self.path}: this ledger is closed; open it again"))])
         return job
+
+    def record(self, stored: Stored) -> Job:
+        """Write a reply down (`Pen.record`); it is kept until that succeeds."""
+        return self.do(lambda db: self.pen.record(stored), stored=stored)
 
     def stop(self) -> int:
         """Finish what is queued, end the thread, and return how many replies could not be written down."""
@@ -119,71 +125,27 @@ class Writer:
         lost, self._owed = len(self._owed), {}
         return lost
 
-    # -- the three jobs of a flight
-
-    def claim(self, key: str, *, fresh: bool) -> Job:
-        """Result: the packed reply if it is known by now (unless `fresh`), True with the lease, False if it is held."""
-        return self.do(lambda db: self._claim(db, key, fresh))
-
-    def release(self, key: str) -> Job:
-        """Give the lease back."""
-
-        def release(db: sqlite3.Connection) -> None:
-            # it may be another's by now: a process that slept too long has lost it
-            db.execute("DELETE FROM leases WHERE key = ? AND owner = ?", (key, self.owner))
-            self._held.discard(key)
-
-        return self.do(release)
-
-    def record(self, stored: Stored) -> Job:
-        """Write a reply down. Result: None, or the packed reply of an earlier answer, which stays."""
-        return self.do(lambda db: self._record(db, stored), stored=stored)
-
-    def _claim(self, db: sqlite3.Connection, key: str, fresh: bool) -> bytes | bool:
-        if not fresh:
-            row = db.execute("SELECT reply FROM calls WHERE key = ?", (key,)).fetchone()
-            if row:
-                return bytes(row[0])
-        holder = db.execute(
-            "SELECT o.id, o.host, o.pid, o.born, o.until FROM leases l JOIN owners o ON o.id = l.owner WHERE l.key = ?",
-            (key,),
-        ).fetchone()
-        if holder and holder[0] != self.owner:
-            if _alive(*holder[1:]):
-                return False
-            _bury(db, holder[0])
-        self._beat(db)  # a lease without its owner's row would be nobody's
-        db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?)", (key, self.owner))
-        self._held.add(key)
-        return True
-
-    def _record(self, db: sqlite3.Connection, stored: Stored) -> bytes | None:
-        earlier = db.execute("SELECT reply FROM calls WHERE key = ?", (stored.key,)).fetchone()
-        if stored.fresh or not earlier:
-            write_row(db, stored.row())
-            earlier = None
-        db.execute("DELETE FROM leases WHERE key = ? AND owner = ?", (stored.key, self.owner))
-        self._held.discard(stored.key)
-        return bytes(earlier[0]) if earlier else None
-
     # -- the thread
 
     def _run(self) -> None:
         running = True
         while running:
             jobs, running = self._queued()
-            if jobs or self._owed or (running and self._held):
+            if jobs or self._owed or (running and self.pen.held):
                 self._commit(jobs)
-        with suppress(sqlite3.Error):
-            if self._beaten is not None:
-                _bury(self._db, self.owner)
+        if self.pen.beaten is not None:
+            with suppress(sqlite3.Error):
+                self._db.execute("BEGIN IMMEDIATE")
+                self.pen.bury(self.owner)
+                self.pen.book.write()
+                self._db.execute("COMMIT")
         self._db.close()
 
     def _queued(self) -> tuple[list[Job], bool]:
         """Return what has queued up (nothing, after a heartbeat's time), and False after the end."""
         jobs: list[Job] = []
         with suppress(queue.Empty):
-            job = self._jobs.get(timeout=HEARTBEAT_SECONDS)
+            job = self._jobs.get(timeout=ledger_pen.HEARTBEAT_SECONDS)
             while job is not None:
                 jobs.append(job)
                 if len(jobs) >= MOST_IN_ONE_COMMIT:
@@ -199,8 +161,7 @@ class Writer:
             try:
                 settled = self._transact(jobs)
             except Exception as problem:  # noqa: BLE001 - whatever it is, every asker is told, and the thread lives on
-                with suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
+                self._take_back()
                 patience = PATIENCE_SECONDS.get(getattr(problem, "sqlite_errorcode", 0) & 0xFF, 0.0)
                 if self._stopped and not any(job.stored for job in jobs):
                     patience = 0.0  # nothing paid for hangs on it
@@ -210,39 +171,56 @@ class Writer:
                 self._owed |= {job.stored.key: job.stored for job in jobs if job.stored}
                 self.problem = told(self.path, problem)
                 settled = [(job, None, self.problem) for job in jobs]
-            _settle(settled)
+            self._settle(settled)
             return
 
+    def _take_back(self) -> None:
+        with suppress(sqlite3.Error):
+            self._db.execute("ROLLBACK")
+        self.pen.forget()
+
     def _transact(self, jobs: list[Job]) -> list[Settled]:
-        db = self._db
+        try:
+            return self._together(jobs, self._done)
+        except _Apart:
+            self._take_back()
+            return self._together(jobs, self._done_apart)
+
+    def _together(self, jobs: list[Job], done: Callable[[Job], Settled]) -> list[Settled]:
         self._look()
-        db.execute("BEGIN IMMEDIATE")
-        self._beating = None
+        self._db.execute("BEGIN IMMEDIATE")
+        self.pen.begin()
         for stored in self._owed.values():
-            self._record(db, stored)
-        if self._held:
-            self._beat(db)
-        settled = [self._done(db, job) for job in jobs]
-        db.execute("COMMIT")
+            self.pen.record(stored)
+        settled = [done(job) for job in jobs]
+        self.pen.book.write()
+        self._db.execute("COMMIT")
         self._owed.clear()
-        # only now: a heartbeat that was rolled back was none
-        self._beaten = self._beating if self._beating is not None else self._beaten
+        self.pen.committed()
         return settled
 
-    def _done(self, db: sqlite3.Connection, job: Job) -> Settled:
-        """Do one job. What is wrong with it alone is its asker's; what is wrong with the file is everybody's."""
-        db.execute("SAVEPOINT job")
-        result = trouble = None
+    def _done(self, job: Job) -> Settled:
         try:
-            result = job.work(db)
-        except (sqlite3.OperationalError, sqlite3.InternalError):
-            raise
+            return job, job.work(self._db), None
         except Exception as problem:
-            if type(problem) is sqlite3.DatabaseError:  # a damaged page, not one of its subclasses
+            if _everybodys(problem):
                 raise
-            db.execute("ROLLBACK TO job")
+            raise _Apart from problem
+
+    def _done_apart(self, job: Job) -> Settled:
+        """Do one job. What is wrong with it alone is its asker's; what is wrong with the file is everybody's."""
+        result = trouble = None
+        self.pen.book.write()
+        self._db.execute("SAVEPOINT job")
+        try:
+            result = job.work(self._db)
+        except Exception as problem:
+            if _everybodys(problem):
+                raise
+            self._db.execute("ROLLBACK TO job")
+            self.pen.forget()
             trouble = told(self.path, problem)
-        db.execute("RELEASE job")
+        self._db.execute("RELEASE job")
         return job, result, trouble
 
     def _look(self) -> None:
@@ -252,78 +230,29 @@ class Writer:
                 return
         raise StorageError(f"{self.path}: moved or deleted while it was open; put it back, and start again")
 
-    def _beat(self, db: sqlite3.Connection) -> None:
-        now = time.monotonic()
-        if self._beating is not None or (self._beaten is not None and now - self._beaten < HEARTBEAT_SECONDS):
-            return
-        if self._beaten is None:
-            for owner in db.execute("SELECT id, host, pid, born, until FROM owners").fetchall():
-                if not _alive(*owner[1:]):
-                    _bury(db, owner[0])
-        self._beating = now
-        db.execute(
-            "INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?)",
-            (self.owner, _host(), os.getpid(), _born(os.getpid()), time.time() + LEASE_SECONDS),
-        )
+    def _settle(self, settled: list[Settled]) -> None:
+        """Tell every asker; those of one loop by one wake-up."""
+        waiting: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+        for job, result, problem in settled:
+            job.result, job.problem = result, problem
+            if job.loop is not None:
+                waiting.setdefault(job.loop, []).append(job)
+        with self._settled:
+            for job, _, _ in settled:
+                job.done = True
+            self._settled.notify_all()
+        for loop, jobs in waiting.items():
+            with suppress(RuntimeError):  # the loop may be gone: then nobody is waiting
+                loop.call_soon_threadsafe(_tell, jobs)
 
 
-def _settle(settled: Iterable[Settled]) -> None:
-    """Tell every asker; those of one loop by one wake-up."""
-    waiting: dict[asyncio.AbstractEventLoop, list[Job]] = {}
-    for job, result, problem in settled:
-        job.result, job.problem = result, problem
-        job.done.set()
-        if job.loop is not None:
-            waiting.setdefault(job.loop, []).append(job)
-    for loop, jobs in waiting.items():
-        with suppress(RuntimeError):  # the loop may be gone: then nobody is waiting
-            loop.call_soon_threadsafe(_tell, jobs)
+def _everybodys(problem: Exception) -> bool:
+    """Return whether a job's failure is the file's: a damaged page is a DatabaseError, not one of its subclasses."""
+    return isinstance(problem, (sqlite3.OperationalError, sqlite3.InternalError)) or (
+        type(problem) is sqlite3.DatabaseError
+    )
 
 
 def _tell(jobs: list[Job]) -> None:
     for job in jobs:
         job.tell()
-
-
-# -- owners of leases ----------------------------------------------------------------------------------------
-
-
-def _bury(db: sqlite3.Connection, owner: str) -> None:
-    db.execute("DELETE FROM leases WHERE owner = ?", (owner,))
-    db.execute("DELETE FROM owners WHERE id = ?", (owner,))
-
-
-@cache
-def _host() -> str:
-    """Return where process ids mean what they mean here: the host, this boot of it, this container's id space."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return "/".join(parts)
-
-
-def _born(pid: int) -> str:
-    """Return when a process started, as the kernel counts it, so that a reused pid is not taken for its owner.
-
-    "" for one that is dead but not buried by its parent, and where the kernel does not tell.
-    """
-    try:
-        facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        return "" if facts[0] in "ZX" else facts[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _alive(host: str, pid: int, born: str, until: float) -> bool:
-    """Return whether the owner of a lease still works. A process that stopped beating is given up on any host."""
-    if host == _host():
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        if born and _born(pid) != born:
-            return False
-    return until > time.time()

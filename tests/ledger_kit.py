@@ -89,7 +89,7 @@ def look(path: Path, query: str, *given: object) -> list[tuple[object, ...]]:
 
 
 def keys_in(path: Path) -> set[str]:
-    return {str(row[0]) for row in look(path, "SELECT key FROM calls")}
+    return {f"c1:{row[0].hex()}" for row in look(path, "SELECT key FROM calls")}  # type: ignore[attr-defined]
 
 
 def read(path: Path) -> bytes:
@@ -148,7 +148,7 @@ def make_newer(path: Path) -> None:
 
 def swap_calls(path: Path) -> None:
     in_a_thread(filled(path, questions(2)))
-    change(path, "UPDATE calls SET call = (SELECT call FROM calls WHERE id = 1)")
+    change(path, "UPDATE calls SET messages = (SELECT messages FROM calls WHERE id = 1)")
 
 
 def spoil(path: Path, column: str, blob: bytes) -> None:
@@ -263,17 +263,29 @@ async def fill(path: Path, limit: int) -> None:
 
 
 def as_nobody(path: Path, own: Path) -> None:
-    """Open a ledger, and one in a new folder, as a user who may not write there; then merge it into `own`."""
+    """Use a ledger, and open one in a new folder, as a user who may not write there; then merge it into `own`."""
     import concurrent.futures.thread  # noqa: F401, nobody may not read where Python lies
 
     if os.geteuid() == 0:
         os.setegid(65534)
         os.seteuid(65534)
-    for what in (lambda: Ledger.open(path), lambda: Ledger.open(path.parent / "sub" / "new.db")):
+
+    async def use() -> None:
+        ledger, model = Ledger.open(path), Counting()
+        door = ledger.door(model)
         try:
-            what()
-        except Exception as problem:  # noqa: BLE001, the parent looks at what kind it is
-            print(type(problem).__name__, problem, flush=True)  # noqa: T201
+            print("known", (await door(question(1))).text, flush=True)  # noqa: T201
+            await door(question("new"))
+        except StorageError as problem:
+            print("asked", model.asked, flush=True)  # noqa: T201
+            print("StorageError", problem, flush=True)  # noqa: T201
+        await ledger.close()
+
+    asyncio.run(use())
+    try:
+        Ledger.open(path.parent / "sub" / "new.db")
+    except Exception as problem:  # noqa: BLE001, the parent looks at what kind it is
+        print(type(problem).__name__, problem, flush=True)  # noqa: T201
     ledger = Ledger.open(own)
     print(ledger.merge(path), flush=True)  # noqa: T201
     asyncio.run(ledger.close())
@@ -292,9 +304,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0)
     given = parser.parse_args()
     if given.lease is not None:
-        from solon import ledger_writer
+        from solon import ledger_owners
 
-        ledger_writer.LEASE_SECONDS = given.lease
+        ledger_owners.LEASE_SECONDS = given.lease
     sys.stdin.readline()
     work: dict[str, Callable[[], Coroutine[None, None, None]]] = {
         "ask": lambda: ask(given.ledger, given.log, given.count, given.delay, given.concurrency, hang=given.hang),

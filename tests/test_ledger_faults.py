@@ -50,7 +50,7 @@ def test_a_newer_ledger_is_left_alone(path: Path) -> None:
     make_newer(path)
     before = path.read_bytes()
     assert refused(path) == (
-        f"{path}: a ledger of version 2, written by a newer Solon (this one reads 1); upgrade Solon, or give another "
+        f"{path}: a ledger of version 3, written by a newer Solon (this one reads 2); upgrade Solon, or give another "
         "path with `ledger:` in the recipe"
     )
     assert path.read_bytes() == before
@@ -95,7 +95,7 @@ async def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "ledger.db").is_file()
 
 
-@pytest.mark.parametrize("column", ["reply", "call"])
+@pytest.mark.parametrize("column", ["reply", "messages"])
 @pytest.mark.parametrize("blob", [b"", b"no zlib", zlib.compress(b"{"), zlib.compress(b"[]"), zlib.compress(b"\xff")])
 async def test_an_entry_that_cannot_be_read_is_one_clear_line(path: Path, column: str, blob: bytes) -> None:
     spoil(path, column, blob)
@@ -246,8 +246,8 @@ async def test_a_heartbeat_that_was_rolled_back_is_none(path: Path, monkeypatch:
         if settled is None:
             fails.pop()
             writer._db.execute("BEGIN IMMEDIATE")
-            writer._beating = None
-            writer._beat(writer._db)
+            writer.pen._beating = None
+            writer.pen.beat()
             raise sqlite3.OperationalError("disk I/O error")
         return commit(jobs)
 

@@ -20,8 +20,7 @@ from ledger_kit import (
     until,
 )
 
-from solon import ledger as ledger_module
-from solon import ledger_writer
+from solon import ledger_door, ledger_owners, ledger_pen
 from solon.calls import Reply
 from solon.errors import CallFailed, StorageError
 from solon.ledger import Ledger
@@ -34,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "LEASE_PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(ledger_door, "LEASE_PAUSES", (0.01, 0.02))
 
 
 async def test_two_ledgers_of_one_file_ask_each_question_once(path: Path) -> None:
@@ -68,13 +67,20 @@ async def test_after_a_failure_the_waiting_process_asks_itself(path: Path) -> No
 
 
 def hold(
-    path: Path, key: str, *, host: str | None = None, pid: int | None = None, born: str = "", until: float
+    path: Path,
+    key: str,
+    *,
+    host: str | None = None,
+    pid: int | None = None,
+    born: str = "",
+    until: float,
+    ticks: float = FAR,
 ) -> None:
-    """Write down a lease of another owner."""
+    """Write down a lease of another owner: `until` by the time of day, `ticks` by the clock since the boot."""
     pid = os.getpid() if pid is None else pid
-    owner = (ledger_writer._host() if host is None else host, pid, born, until)
-    change(path, "INSERT INTO owners VALUES ('other', ?, ?, ?, ?)", *owner)
-    change(path, "INSERT INTO leases VALUES (?, 'other')", key)
+    owner = (ledger_owners.host() if host is None else host, pid, born, until, ticks)
+    change(path, "INSERT INTO owners VALUES ('other', ?, ?, ?, ?, ?)", *owner)
+    change(path, "INSERT INTO leases (key, owner) VALUES (?, 'other')", ledger_pen.raw_key(key))
 
 
 async def test_the_lease_of_a_foreign_host_holds_until_its_time_is_over(path: Path) -> None:
@@ -93,12 +99,14 @@ async def test_the_lease_of_a_foreign_host_holds_until_its_time_is_over(path: Pa
     [
         ({"pid": 2**22 + 7}, False),  # beyond the kernel's largest: nobody's
         ({"born": "1"}, False),  # the pid was given to another process
-        ({"until": 1.0}, False),  # alive, but its heart stopped
+        ({"ticks": 1.0}, False),  # alive, but its heart stopped
+        ({"until": 1.0}, True),  # the clock on the wall was set: here it says nothing
+        ({"until": FAR, "ticks": 1.0}, False),
         ({}, True),
-        ({"born": ledger_writer._born(os.getpid())}, True),
-        ({"pid": 1, "born": ledger_writer._born(1)}, True),
+        ({"born": ledger_owners.born(os.getpid())}, True),
+        ({"pid": 1, "born": ledger_owners.born(1)}, True),
         # the same name, but another boot or container: its pids mean nothing here, only its time counts
-        ({"host": ledger_writer._host() + "0", "pid": 2**22 + 7}, True),
+        ({"host": ledger_owners.host() + "0", "pid": 2**22 + 7}, True),
     ],
 )
 async def test_a_lease_is_held_by_the_living(path: Path, owner: dict[str, object], holds: bool) -> None:
@@ -118,13 +126,13 @@ async def test_a_lease_is_held_by_the_living(path: Path, owner: dict[str, object
 
 async def test_a_lease_without_an_owner_is_nobodys(path: Path) -> None:
     ledger = Ledger.open(path)
-    change(path, "INSERT INTO leases VALUES (?, 'nobody')", question(1).key)
+    change(path, "INSERT INTO leases (key, owner) VALUES (?, 'nobody')", ledger_pen.raw_key(question(1).key))
     assert await ledger.door(Counting())(question(1)) == said("question 1")
     await ledger.close()
 
 
 async def test_a_heartbeat_extends_the_leases_of_who_still_asks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_writer, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(ledger_pen, "HEARTBEAT_SECONDS", 0.02)
     ledger, model = Ledger.open(path), Counting(shut=True)
     asking = asyncio.create_task(ledger.door(model)(question(1)))
     await until(lambda: model.asked != [])
@@ -136,7 +144,7 @@ async def test_a_heartbeat_extends_the_leases_of_who_still_asks(path: Path, monk
 
 
 async def test_who_only_reads_writes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_writer, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(ledger_pen, "HEARTBEAT_SECONDS", 0.01)
     await filled(path, questions(3))
     before = read(path)
     ledger = Ledger.open(path)
@@ -149,7 +157,7 @@ async def test_who_only_reads_writes_nothing(path: Path, monkeypatch: pytest.Mon
 
 async def test_what_dead_processes_left_is_cleared(path: Path) -> None:
     Ledger.open(path)
-    hold(path, "c1:left", pid=2**22 + 7, until=FAR)
+    hold(path, question("left").key, pid=2**22 + 7, until=FAR)
     ledger = Ledger.open(path)
     await ledger.door(Counting())(question(1))
     assert look(path, "SELECT key FROM leases") == []
@@ -163,7 +171,7 @@ async def test_where_a_lost_lease_was_answered_by_another_the_earlier_reply_stay
     door = ledger.door(model)
     asking = asyncio.create_task(door(question(1)))
     await until(lambda: model.asked != [])
-    change(path, "UPDATE owners SET until = 1")
+    change(path, "UPDATE owners SET until = 1, ticks = 1")
     other = Ledger.open(path)
     await other.door(Counting(lambda call: Reply("earlier")))(question(1))
     await other.close()

@@ -9,6 +9,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,10 +31,12 @@ from ledger_kit import (
 )
 
 from solon import ledger as ledger_module
-from solon import ledger_file
+from solon import ledger_upkeep
 from solon.calls import Call, Message, Reply
 from solon.errors import StorageError
 from solon.ledger import Ledger, Merged
+from solon.ledger_packing import unpack_text
+from solon.ledger_pen import raw_key
 
 
 @pytest.fixture
@@ -110,15 +113,15 @@ async def test_others_write_while_a_merge_goes_on(path: Path, tmp_path: Path, mo
     """A merge in one transaction would lock everybody out for its whole length."""
     other, third = tmp_path / "other.db", Ledger.open(path)
     await filled(other, questions(50))
-    monkeypatch.setattr(ledger_file, "ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(ledger_upkeep, "ROWS_AT_ONCE", 10)
     ledger, seen = Ledger.open(path), []
-    taken = ledger_module.merge_rows
+    taken = ledger_module.merge_entries
 
-    def watched(db: sqlite3.Connection, rows: list[tuple[object, ...]]) -> tuple[int, int, int]:
+    def watched(db: sqlite3.Connection, **more: Any) -> tuple[int, int, int]:
         seen.append(len(third))
-        return taken(db, rows)
+        return taken(db, **more)
 
-    monkeypatch.setattr(ledger_module, "merge_rows", watched)
+    monkeypatch.setattr(ledger_module, "merge_entries", watched)
     assert ledger.merge(other).added == 50
     assert seen == [0, 10, 20, 30, 40]
     await ledger.close()
@@ -133,7 +136,7 @@ async def test_others_write_while_a_merge_goes_on(path: Path, tmp_path: Path, mo
         (lambda path: path.write_bytes(b""), "an empty file, not a ledger"),
         (lambda path: path.write_text("key,reply\n" * 400), "damaged, or not a ledger"),
         (lambda path: someone_elses(path), "an SQLite file, but not a ledger"),
-        (lambda path: make_newer(path), "written by a newer Solon (this one reads 1); upgrade Solon"),
+        (lambda path: make_newer(path), "written by a newer Solon (this one reads 2); upgrade Solon"),
         (lambda path: swap_calls(path), "does not bear the key of its call"),
         (lambda path: spoil(path, "reply", b"no zlib"), "an entry cannot be read"),
         (lambda path: spoil(path, "reply", zlib.compress(b"{}")), "an entry cannot be read"),
@@ -211,7 +214,7 @@ async def test_what_is_forgotten_is_asked_again(path: Path) -> None:
 
 async def test_no_byte_of_what_is_forgotten_stays_on_disk(path: Path) -> None:
     """This looks for the compressed texts themselves; some builds of SQLite clean most of what they free, not all."""
-    secret = [question(f"{number} {os.urandom(40 + number % 300).hex()}") for number in range(1500)]
+    secret = [question(f"{number} {os.urandom(50 + number % 300).hex()}") for number in range(1500)]
     for number, call in enumerate(secret):
         secret[number] = Call(
             call.model, (Message("user", call.messages[0].content + (" burn" if number % 3 else "")),)
@@ -223,14 +226,16 @@ async def test_no_byte_of_what_is_forgotten_stays_on_disk(path: Path) -> None:
     replaced = [row[0] for row in look(path, "SELECT reply FROM calls ORDER BY id LIMIT 50")]
     door = ledger.door(Counting(), refresh=True)
     await asyncio.gather(*map(door, secret[:50]))
-    gone = [
-        blob
+    texts = {unpack_text(body): body for (body,) in look(path, "SELECT body FROM texts")}
+    gone = [body for text, body in texts.items() if str(text).endswith("burn")]
+    kept = [body for text, body in texts.items() if not str(text).endswith("burn")]
+    assert (len(gone), len(kept)) == (1000, 500)
+    gone += [
+        row[0]
         for call in secret
         if call.messages[0].content.endswith("burn")
-        for row in look(path, "SELECT call, reply FROM calls WHERE key = ?", call.key)
-        for blob in row
+        for row in look(path, "SELECT reply FROM calls WHERE key = ?", raw_key(call.key))
     ]
-    kept = [row[0] for call in secret[:9:3] for row in look(path, "SELECT call FROM calls WHERE key = ?", call.key)]
 
     def in_files(blob: object) -> bool:
         assert isinstance(blob, bytes)
@@ -252,7 +257,7 @@ async def test_no_byte_of_what_is_forgotten_stays_on_disk(path: Path) -> None:
 
 async def test_forgetting_beside_a_reader_says_that_bytes_stay(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await filled(path, questions(3))
-    monkeypatch.setattr(ledger_file, "REWRITE_SECONDS", 0.05)
+    monkeypatch.setattr(ledger_upkeep, "REWRITE_SECONDS", 0.05)
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
     assert reader.execute("SELECT count(*) FROM calls").fetchone() == (3,)
