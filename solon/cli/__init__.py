@@ -2,7 +2,8 @@
 
 Exit codes: 0 done; 1 done, and the answer is no (mistakes found, not a single pair); 2 bad input or a missing
 extra; 3 the provider stopped us (key, model, credit, nobody listens); 4 ledger or run folder cannot be read or
-written; 5 another run walks this folder; 130 interrupted.
+written; 5 another run walks this folder; 6 the budget is used up; 7 done, but rows failed: the same command walks them
+again; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from solon.cli import (  # noqa: F401, they bring the commands
     inferring,
     planning,
     showing,
+    standing,
     testing,
     watching,
     working,

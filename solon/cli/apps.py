@@ -33,7 +33,8 @@ app = typer.Typer(
     cls=_Commands,
     help="A constitution and prompts in, AI-judged preference data out, a trained model at the end.",
     epilog="Exit codes: 0 done, 1 done and the answer is no, 2 bad input, 3 the provider stopped us, "
-    "4 ledger or run folder unusable, 5 another run walks this folder, 130 interrupted.",
+    "4 ledger or run folder unusable, 5 another run walks this folder, 6 the budget is used up, "
+    "7 done but rows failed, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -46,8 +47,8 @@ models_app = typer.Typer(help="Look at the models of a recipe.", no_args_is_help
 ledger_app = typer.Typer(help="Look after the ledger: what was asked and answered.", no_args_is_help=True)
 
 STORY = (
-    "init", "check", "plan", "run", "show", "pairs", "compare", "watch", "export", "train", "constitution", "schema",
-    "models", "ledger",
+    "init", "check", "plan", "run", "status", "pause", "resume", "tune", "show", "pairs", "compare", "watch", "export",
+    "train", "constitution", "schema", "models", "ledger",
     # of `constitution`
     "diff", "test", "audit", "infer", "import",
 )  # fmt: skip

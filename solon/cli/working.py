@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -44,12 +44,29 @@ def run(
     limit: Limit = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask nobody: answer from the ledger alone.")] = False,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask every call anew, and pay for it again.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress line.")] = False,
+    processes: Annotated[
+        int, typer.Option("--processes", "-p", min=1, help="How many processes walk the rows together.")
+    ] = 1,
+    progress: Annotated[
+        Literal["auto", "bar", "plain", "json", "none"],
+        typer.Option(
+            help="How it shows where it stands; auto: bar on a terminal, else plain lines. On standard error."
+        ),
+    ] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress: --progress none.")] = False,
+    otel_texts: Annotated[
+        bool, typer.Option("--otel-texts", help="Questions and answers stand in the OpenTelemetry spans.")
+    ] = False,
 ) -> None:
     """Walk a recipe's plan: answers, critiques, revisions, verdicts; then write the dataset."""
     from solon.cli.walking import walk_recipe
 
-    raise typer.Exit(walk_recipe(recipe, limit=limit, offline=offline, refresh=refresh, quiet=quiet))
+    shown = "none" if quiet else progress
+    raise typer.Exit(
+        walk_recipe(
+            recipe, limit=limit, offline=offline, refresh=refresh, processes=processes, shown=shown, texts=otel_texts
+        )
+    )  # fmt: skip
 
 
 @app.command()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from solon.commands.shards import Errand, walk_in_processes
+from solon.commands.standing import Desk, Watch
 from solon.dataset import Quality
 from solon.errors import BadInput
 from solon.pipelines.export import export_run
@@ -24,8 +26,6 @@ GRACE_SECONDS = 20.0
 """How long an interrupted run waits for calls in flight: they are paid for, so they are written down."""
 HALT_GRACE_SECONDS = 5.0
 """The same where a model said that no later call can fare better: others may still be answering."""
-NOTE_SECONDS = 5.0
-"""How often a run writes down what it asked and spent."""
 
 Teller = Callable[[Progress], None]
 
@@ -51,15 +51,22 @@ async def run_recipe(
     limit: int | None = None,
     offline: bool = False,
     refresh: bool = False,
+    processes: int = 1,
     stop: asyncio.Event | None = None,
     tell: Teller = lambda progress: None,
     ready: Callable[[RunFolder, int], None] = lambda folder, planned: None,
+    watch: Watch | None = None,
+    texts: bool = False,
 ) -> Done:
     """Walk a recipe's plan to its end (or its first `limit` rows, or until `stop`), and export the dataset.
 
-    offline: ask nobody; rows that memory cannot finish stay as they are
-    refresh: ask every call anew once, though memory knows it
-    ready:   told of the run folder and the number of planned rows before the first call
+    offline:   ask nobody; rows that memory cannot finish stay as they are
+    refresh:   ask every call anew once, though memory knows it
+    processes: how many walk the rows together
+    tell:      told of every call and every row
+    ready:     told of the run folder and the number of planned rows before the first call
+    watch:     told where the run stands, four times a second and when it ends
+    texts:     questions and answers stand in the OpenTelemetry spans, where there are any
     """
     if offline and refresh:
         raise BadInput("offline asks nobody and refresh asks everything anew; give one of them")
@@ -68,49 +75,64 @@ async def run_recipe(
     async with Workshop(recipe, base, offline=offline, refresh=refresh) as shop:
         if not offline:
             shop.check_usable()
+        _check_processes(processes, shop)
         cast = await shop.cast()
         async with planning(recipe, base, cast) as plan:
             settled = RunFolder.settled(plan, recipe.runs_folder(base), path, ledger=shop.ledger_path, cast=cast)
             with settled as folder, folder.store() as store:
+                shop.run = folder.path.name
                 folder.make_latest()
                 if refresh:
                     store.reopen(None, limit=limit)
                 ready(folder, store.planned)
                 started = time.time()
                 progress = Progress()
-                teller = _noting(folder, shop, started, tell)
                 again = () if offline else FAILED
-                grace = HALT_GRACE_SECONDS
-                try:
-                    await walk(plan, store, cast, progress=progress, limit=limit, again=again, stop=stop, tell=teller)
-                    grace = GRACE_SECONDS
-                finally:
-                    await shop.close(grace=grace)
-                    _settle_counts(progress, shop)
-                    folder.note(progress, started=started, spent=shop.spent())
-                views = {} if progress.interrupted else export_run(folder, store)
+                stop = stop or asyncio.Event()
+                desk = Desk(folder, shop, store, progress, started=started, stop=stop, watch=watch, texts=texts)
+
+                async def through() -> None:
+                    if processes == 1:
+                        await walk(
+                            plan, store, desk.gated(cast), progress=progress, limit=limit, again=again, stop=stop,
+                            tell=tell, appetite=shop.appetite, spans=desk.telemetry,
+                        )  # fmt: skip
+                        return
+                    errands = [
+                        Errand(str(folder.path), str(base), number, processes, limit, again, offline, refresh)
+                        for number in range(processes)
+                    ]
+                    await walk_in_processes(errands, progress=progress, stop=stop, tell=tell)
+                    store.count_anew()
+
+                async with desk:
+                    grace = HALT_GRACE_SECONDS
+                    try:
+                        await through()
+                        while progress.aside["parked"] and not progress.interrupted and await shop.collect(stop, tell):
+                            again = ()  # what failed in this run is walked again at its next start
+                            await through()
+                        grace = GRACE_SECONDS
+                    finally:
+                        await shop.close(grace=0.0 if desk.idle else grace)
+                        if processes == 1:
+                            shop.settle(progress)
+                        folder.note(progress, started=started, spent=shop.spent())
+                    desk.exporting()
+                    views = {} if progress.interrupted else export_run(folder, store)
                 return Done(
                     folder, progress, store.planned, store.duplicates, store.pairs, store.tally(), store.quality(),
                     shop.spent(), views,
                 )  # fmt: skip
 
 
-def _noting(folder: RunFolder, shop: Workshop, started: float, tell: Teller) -> Teller:
-    """Return `tell`, which also writes down every few seconds what was spent: a kill leaves no time for it."""
-    noted = time.monotonic()
-
-    def note(progress: Progress) -> None:
-        nonlocal noted
-        tell(progress)
-        if time.monotonic() - noted > NOTE_SECONDS:
-            noted = time.monotonic()
-            folder.note(progress, started=started, spent=shop.spent())
-
-    return note
-
-
-def _settle_counts(progress: Progress, shop: Workshop) -> None:
-    """Count what the doors saw: calls in flight at an interrupt are paid for though their rows were dropped."""
-    tally = shop.tally
-    progress.known, progress.asked, progress.failed = tally.known + tally.shared, tally.asked, tally.failed
-    progress.usage = tally.asked_usage
+def _check_processes(processes: int, shop: Workshop) -> None:
+    """Raise BadInput where the recipe's models cannot be asked from several processes."""
+    if processes < 1:
+        raise BadInput(f"{processes} processes cannot walk anything; give 1 or more")
+    alone = [shop.spec(role).use for role in shop.recipe.roles() if shop.spec(role).provider == "local"]
+    if processes > 1 and alone:
+        raise BadInput(
+            f"{alone[0]} computes on this machine, and each of {processes} processes would load it; "
+            "leave out --processes"
+        )

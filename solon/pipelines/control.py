@@ -45,7 +45,7 @@ class Steered(Protocol):
 
     def resume(self) -> None: ...
 
-    def tune(self, *, concurrency: int | None = None, rpm: int | None = None) -> None:
+    def tune(self, *, concurrency: int | None = None, rpm: float | None = None) -> None:
         """Take a new ceiling on calls in flight, on requests a minute (0: none); None leaves it as it is."""
         ...
 
@@ -66,7 +66,7 @@ class Control:
         self._file = folder / FILE
         self._paces = tuple(paces)
         self._seen: tuple[int, int, int] | None = None
-        self._applied: dict[str, Wanted] = {}
+        self._applied = [Wanted()] * len(self._paces)
         self._open = asyncio.Event()
         self._open.set()
         self._file.unlink(missing_ok=True)  # it steered an earlier walk
@@ -106,16 +106,17 @@ class Control:
 
     def _tuned(self, wanted: dict[str, Wanted]) -> list[str]:
         told = []
-        for pace in self._paces:
-            now, before = wanted[pace.name], self._applied.get(pace.name, Wanted())
+        for place, pace in enumerate(self._paces):  # two servers of one model have one name
+            now, before = wanted[pace.name], self._applied[place]
             if now == before:
                 continue
-            self._applied[pace.name] = now
-            pace.tune(concurrency=now.concurrency, rpm=now.rpm)
+            self._applied[place] = now
             words = []
-            if now.concurrency != before.concurrency:
+            if now.concurrency is not None and now.concurrency != before.concurrency:
+                pace.tune(concurrency=now.concurrency)
                 words.append(f"at most {now.concurrency:,} calls in flight")
-            if now.rpm != before.rpm:
+            if now.rpm is not None and now.rpm != before.rpm:
+                pace.tune(rpm=now.rpm)
                 words.append(f"at most {now.rpm:,} requests a minute" if now.rpm else "no stated requests a minute")
             told.append(f"{pace.name}: {', '.join(words)}")
         return told

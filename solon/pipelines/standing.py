@@ -101,22 +101,29 @@ class Calls:
 class Server:
     """One model's server as its pace sees it: how hard it is asked, and what it allows.
 
-    in_flight, limit, ceiling: calls now, calls there may be now, and the most there may ever be
-    share:     how much of what the endpoint gives is used, 0 to 1: of its requests or tokens a minute where these are
-               known, else of the calls it takes at once
-    share_of:  what `share` is a share of, in words ("500 requests a minute")
+    in_flight, waiting: calls that are being asked, and that wait for a turn
+    limit, ceiling:     calls there may be in flight now, and the most there may ever be
+    requests_per_minute, tokens_per_minute: in the last minute
+    share:     how much of what the endpoint gives is used, 0 to 1: of its tightest known limit a minute, else of the
+               calls it takes at once
+    share_of:  that limit in words ("600 requests a minute"), "" for calls at once
     throttled: how often it said "too many requests"
-    state:     "open", or why it is not asked just now ("outage since 12:03:44", "paused")
+    state, since: "open", or why nobody is asked just now ("outage", "paused", "told to wait"), and for how many seconds
     """
 
     model: str
+    server: str = ""
     in_flight: int = 0
+    waiting: int = 0
     limit: int = 0
-    ceiling: int | None = None
+    ceiling: int = 0
+    requests_per_minute: float = 0.0
+    tokens_per_minute: float = 0.0
     share: float | None = None
     share_of: str = ""
     throttled: int = 0
     state: str = "open"
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,19 +251,20 @@ def read_standing(folder: Path) -> Standing | None:
 class Pulse:
     """How fast a walk goes, from a look at its counts now and then: `beat` it, then ask.
 
-    window: rows that are walked at once; until as many have ended, or half of all, the first ones to end say nothing
-            about the pace of the rest, and `seconds_left` is None
+    Until as many rows have ended as are walked at once, or half of all, the first ones to end say nothing about the
+    pace of the rest: `seconds_left` is None.
     """
 
-    def __init__(self, window: int = 1, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._window = max(1, window)
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._under_way = 1
         self._looks: deque[tuple[float, int, int]] = deque(maxlen=REMEMBERED_SECONDS + 1)
         self._first: tuple[float, int, int] | None = None
 
-    def beat(self, asked: int, walked: int) -> None:
-        """Take note of how many calls were asked and how many rows were finished by this walk; kept once a second."""
+    def beat(self, asked: int, walked: int, under_way: int = 0) -> None:
+        """Take note of the calls that this walk asked, the rows that it finished, and those under way."""
         look = (self._clock(), asked, walked)
+        self._under_way = max(self._under_way, under_way)
         self._first = self._first or look
         if not self._looks or look[0] - self._looks[-1][0] >= 1.0:
             self._looks.append(look)
@@ -283,7 +291,7 @@ class Pulse:
             return None
         now, _, walked = self._now
         ended = walked - self._first[2]
-        if ended < max(1, min(self._window, (ended + left) // 2)):
+        if ended < max(1, min(self._under_way, (ended + left) // 2)):
             return None
         then = self._first
         for look in reversed(self._looks):
