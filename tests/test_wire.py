@@ -53,7 +53,7 @@ def model_at(provider: str, url: str, time: Time | None = None, **given: Any) ->
     where = {"base_url": address(provider, url), "key_env": f"{provider.upper()}_API_KEY"}
     model: Any = open_model(ModelSpec(use=f"{provider}:tiny", **{**where, **given}))
     if time:
-        model._pace._sleep, model._pace._clock = time.sleep, time.clock
+        model._pace.sleep, model._pace.clock = time.sleep, time.clock
     return model
 
 

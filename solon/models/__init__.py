@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from solon.calls import Model
+    from solon.models.pace import Paces
     from solon.models.spec import ModelSpec
 
 __all__ = ["open_model"]
 
 
-def open_model(spec: ModelSpec, *, base: Path | None = None) -> Model:
+def open_model(spec: ModelSpec, *, base: Path | None = None, paces: Paces | None = None) -> Model:
     """Return the model that `spec` names; relative files of scripted and local models are looked up under `base`.
+
+    paces: shared by all models of a run, so that two that ask one server with one key go through one gate; left out,
+        this model has a gate of its own
 
     Raises BadInput (no such file, bad name, bad address), NotInstalled (an extra is missing). A missing key is no
     error yet: the model says so in `unusable`, and halts when it is asked.
@@ -24,11 +28,11 @@ def open_model(spec: ModelSpec, *, base: Path | None = None) -> Model:
     if spec.provider == "openai":
         from solon.models.openai import OpenAIModel
 
-        return OpenAIModel(spec)
+        return OpenAIModel(spec, paces=paces)
     if spec.provider == "anthropic":
         from solon.models.anthropic import AnthropicModel
 
-        return AnthropicModel(spec)
+        return AnthropicModel(spec, paces=paces)
     if spec.provider == "local":
         from solon.models.local import LocalModel
 

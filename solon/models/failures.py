@@ -23,12 +23,10 @@ answered with an error, was not.
 
 from __future__ import annotations
 
-import email.utils
 import errno
 import json
 import re
-import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -38,6 +36,7 @@ import httpx2
 from solon.calls import Reply
 from solon.errors import CallFailed, Halt, Passing, RefusedParameter, SolonError
 from solon.models.carrier import Stale
+from solon.models.limits import retry_after
 from solon.models.server import NO_KEY, Server
 
 __all__ = ["WIRE_ERRORS", "meaning_of"]
@@ -232,23 +231,7 @@ def _by_status(
         return Passing(
             "no_answer",
             f"{server}: status {status}: {words}",
-            retry_after=_retry_after(response.headers if response is not None else {}),
+            retry_after=retry_after(response.headers if response is not None else {}),
             throttled=status in (429, 529),
         )
     return CallFailed("rejected_call", f"{server}: status {status}: {words}")
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that `retry-after-ms` or `retry-after` (seconds or an HTTP date) asks for, or None."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) / unit
-        except ValueError:
-            continue
-        if 0 <= seconds < float("inf"):
-            return seconds
-    try:
-        date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except (TypeError, ValueError):
-        return None
-    return max(0.0, date.timestamp() - time.time())

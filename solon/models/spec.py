@@ -61,9 +61,15 @@ class ModelSpec(BaseModel):
     options:    provider parameters that Solon does not know; sent as they are, part of every call's key
     price:      dollars a million tokens; left out, the price that is listed for this model at the provider's own
                 address, or else unknown
-    concurrency: most calls in flight at once (default: 32 for servers, the batch size for local models)
+    concurrency: most calls in flight at once (default: found out while asking, up to 1,024; for local models four
+                batches)
+    requests_per_minute, tokens_per_minute: limits of the server for this key, where they are known; what a server
+                tells of them itself is gone by without
     timeout:    seconds for one attempt
     patience:   seconds over which a failing call is retried before its row is set aside
+    outage_patience: seconds over which calls wait for a server that nobody gets an answer from
+    cache:      Anthropic's protocol only: whether long beginnings that questions share are marked for the provider's
+                cache: "auto" (at Anthropic's own address), "on" or "off"
     device:     local models only: "auto", "cpu" or "cuda"
     dtype:      local models only: "auto" (bfloat16 on a GPU that has it, else float32), or one by name
     batch_size: local models only: rows a batch
@@ -82,8 +88,12 @@ class ModelSpec(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
     price: Price | None = None
     concurrency: int | None = Field(None, ge=1)
+    requests_per_minute: float | None = Field(None, gt=0, allow_inf_nan=False)
+    tokens_per_minute: float | None = Field(None, gt=0, allow_inf_nan=False)
     timeout: float = Field(600, gt=0)
     patience: float = Field(600, ge=0)
+    outage_patience: float = Field(3600, ge=0)
+    cache: Literal["auto", "on", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_size: int = Field(16, ge=1)

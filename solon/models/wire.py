@@ -14,8 +14,9 @@ import httpx2
 from solon.calls import Call, Can, Form, Message, Reply
 from solon.errors import Halt, Passing
 from solon.models.carrier import CONNECT_SECONDS, Carrier, room_for
+from solon.models.concurrency import CEILING
 from solon.models.failures import WIRE_ERRORS, meaning_of
-from solon.models.pace import Pace
+from solon.models.pace import Paces
 from solon.models.server import Server
 from solon.models.spec import ModelSpec
 
@@ -31,7 +32,7 @@ class ServerModel:
         client: the SDK's, on a `solon.models.carrier.stand_in`: it addresses requests and names failures, while the
             carrier moves the bytes.
         paces: shared by all models of a run, so that two that ask the same server with the same key share a limit.
-        pacing: handed to the Pace (a test's own sleep and clock).
+        pacing: handed to the Paces where none are given (a test's own sleep and clock).
     """
 
     sdk: ModuleType
@@ -39,25 +40,30 @@ class ServerModel:
     can = Can()
 
     def __init__(
-        self, spec: ModelSpec, server: Server, client: Any, *, path: str, paces: Any = None, **pacing: Any
+        self, spec: ModelSpec, server: Server, client: Any, *, path: str, paces: Paces | None = None, **pacing: Any
     ) -> None:
         self.server = server
         self.identity = spec.identity or server.identity
         self.name = spec.target
         self.form: Form = spec.form
-        self.concurrency = affordable(spec.concurrency or 32, server)
         self._carrier = Carrier(client, path, url=server.url, timeout=spec.timeout)
         self._timeout = spec.timeout
         self._heard = False
-        self._pace = Pace(self._ask, patience=spec.patience, concurrency=self.concurrency, **pacing)
+        self._pace = (paces or Paces(**pacing)).of(server, spec, most=affordable(spec.concurrency, server))
+        self._paced = self._pace.through(self._ask, patience=spec.patience)
 
     async def __call__(self, call: Call) -> Reply:
         if self.unusable:
             raise Halt(self.unusable)
-        return await self._pace(call)
+        return await self._paced(call)
 
     async def close(self) -> None:
         await self._carrier.close()
+
+    @property
+    def concurrency(self) -> int:
+        """Return how many calls may be in flight just now."""
+        return self._pace.limit
 
     @property
     def unusable(self) -> str:
@@ -72,11 +78,12 @@ class ServerModel:
         """Return what the server's JSON says. LookupError, TypeError, ValueError: it is not what was promised."""
         raise NotImplementedError
 
-    async def _ask(self, call: Call) -> Reply:
-        body = self.request(call)
+    async def _ask(self, call: Call, body: dict[str, Any] | None = None) -> Reply:
+        body = body or self.request(call)
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await self._carrier.post(body)
+            self._pace.heed(answer.headers)
         except (self.sdk_error, *WIRE_ERRORS) as error:
             return self._means(error, body)
         except TimeoutError:
@@ -103,10 +110,10 @@ class ServerModel:
         raise meaning from None
 
 
-def affordable(concurrency: int, server: Server) -> int:
-    """Return how many of so many calls may be in flight at once, and say so where the system allows fewer."""
-    most = room_for(concurrency)
-    if most < concurrency:
+def affordable(concurrency: int | None, server: Server) -> int:
+    """Return how many calls may be in flight at once at all, and say so where the system allows fewer than stated."""
+    most = room_for(max(CEILING, concurrency or 0))
+    if concurrency and most < concurrency:
         logger.warning(
             f"{server}: {most} calls at once instead of {concurrency}: this process may open no more files "
             "(raise the hard limit, ulimit -Hn)"
