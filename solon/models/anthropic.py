@@ -5,7 +5,8 @@
 
 The protocol gives no log-probabilities: a call with labels comes back with none, and the judge reads words instead.
 It counts what it read from its cache apart from the rest of the input; `Usage.input` here is all of it, with what
-was written to the cache and read from it, and `Usage.cached` the part that was read.
+was written to the cache and read from it, and `Usage.cached` the part that was read. Long beginnings that questions
+share are marked for its cache where that pays (`solon.models.prefixes`); the mark is no part of a call's key.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import anthropic
 from solon.calls import Call, Can, Finish, Reply, Usage
 from solon.errors import BadInput
 from solon.models.carrier import stand_in
+from solon.models.prefixes import Prefixes
 from solon.models.server import Server, clean
 from solon.models.spec import ModelSpec
 from solon.models.thinking import split_thinking
@@ -57,6 +59,8 @@ class AnthropicModel(ServerModel):
             http_client=stand_in(),
         )
         super().__init__(spec, server, client, path="/v1/messages", **given)
+        # who speaks this protocol elsewhere may not know the mark
+        self._prefixes = Prefixes() if spec.cache == "on" or (spec.cache == "auto" and server.own) else None
         self.can = Can(logprobs=False, schema=True if server.own else None)
 
     def request(self, call: Call) -> dict[str, Any]:
@@ -78,6 +82,22 @@ class AnthropicModel(ServerModel):
         if call.schema is not None:
             body["output_config"] = {"format": {"type": "json_schema", "schema": json.loads(call.schema)}}
         return merged(body, json.loads(call.options))
+
+    async def _ask(self, call: Call, body: dict[str, Any] | None = None) -> Reply:
+        body = body or self.request(call)
+        prefix = self._prefixes.mark(body) if self._prefixes else None
+        if self._prefixes is None or prefix is None:
+            return await super()._ask(call, body)
+        try:
+            reply = await super()._ask(call, body)
+        except BaseException:
+            self._prefixes.failed(prefix)
+            raise
+        if reply.usage.input:
+            self._prefixes.answered(prefix, reply.usage.cached)
+        else:  # an error that stands for a refusal
+            self._prefixes.failed(prefix)
+        return reply
 
     def read(self, body: Mapping[str, Any], call: Call) -> Reply:
         blocks = body["content"]
