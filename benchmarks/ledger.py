@@ -12,15 +12,25 @@ import argparse
 import asyncio
 import json
 import random
+import re
+import resource
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from solon.calls import Call, Can, Form, Message, Reply, Usage
+from solon.calls import Call, Can, Form, Message, Reply, Sampling, Usage
+from solon.generators.dialogue import Round, Shot, document, turns
+from solon.judges.pairwise import compare
 from solon.ledger import Ledger
+from solon.markup import ask_for, conversation
+
+ROOT = Path(__file__).parents[1]
 
 WINDOW = 512
 SLOW_PLACES = 64
@@ -105,6 +115,130 @@ async def speed(folder: Path, count: int) -> None:
     print(f"  against its texts as JSON   {size / texts:10.2f} ({texts / rows:,.0f} bytes)")
 
 
+def sentences() -> list[str]:
+    """Return English sentences as people write them: Solon's own pages and constitutions."""
+    pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", *(ROOT / "solon" / "constitution").rglob("*.yaml")]
+    found = {
+        " ".join(sentence.split())
+        for page in sorted(pages)
+        for sentence in re.split(r"(?<=[.!?])\s+", page.read_text(encoding="utf-8"))
+        if 40 < len(sentence) < 300 and sentence[0].isalpha() and "|" not in sentence and "`" not in sentence
+    }
+    return sorted(found)
+
+
+class Writing:
+    """Answers of two or three paragraphs, each of its own words: no answer is another's."""
+
+    def __init__(self) -> None:
+        self.known = sentences()
+
+    def say(self, seed: str, paragraphs: int = 2) -> str:
+        draw = random.Random(seed)
+        return "\n\n".join(
+            " ".join(self._own(draw.choice(self.known), draw) for _ in range(draw.randint(2, 5)))
+            for _ in range(paragraphs)
+        )
+
+    def _own(self, sentence: str, draw: random.Random) -> str:
+        """Return a sentence with a third of its words taken from others, so that it is found nowhere else."""
+        words = sentence.split()
+        return " ".join(
+            draw.choice(draw.choice(self.known).split()) if draw.random() < 0.33 else word for word in words
+        )
+
+
+def row(writing: Writing, number: int, form: Form, shots: list[Shot]) -> list[tuple[Call, Reply]]:
+    """Return the calls of one row: an answer, two rounds of critique and revision, a judge in both orders."""
+    prompt = [Message("user", writing.say(f"{number}.prompt", 1)[:300])]
+    sampling = Sampling(1.0, None, 512, ("\n\nHuman:",) if form == "text" else ())
+    model = f"openai:model-{form}"
+    asked: list[tuple[Call, Reply]] = []
+
+    def ask(messages: list[Message], step: str, paragraphs: int = 2) -> str:
+        said = writing.say(f"{number}.{step}", paragraphs)
+        usage = Usage(sum(len(message.content) for message in messages) // 4, len(said) // 4)
+        asked.append((Call(model, tuple(messages), sampling), Reply(said, usage=usage, model=f"{model}-2026-05-01")))
+        return said
+
+    def write(response: str, step: Round) -> list[Message]:
+        if form == "chat":
+            return turns(prompt, response, step)
+        return [Message("text", document(prompt, response, step, shots))]
+
+    first = answer = ask(
+        prompt if form == "chat" else [Message("text", conversation(prompt) + ask_for("Assistant"))], "0"
+    )
+    for turn in (1, 2):
+        request = writing.known[(number * 7 + turn) % 16], writing.known[16 + (number * 7 + turn) % 16]
+        said = ask(write(answer, Round(request[0])), f"critique.{turn}", 1)
+        answer = ask(write(answer, Round(request[0], said, request[1])), f"revision.{turn}")
+    for one, two in ((first, answer), (answer, first)):
+        question = compare(form, prompt, one, two, writing.known[40 + number % 16], f"{number:012x}")
+        call = Call(
+            model, (Message("user" if form == "chat" else "text", question),), Sampling(None, None, 1), ("A", "B")
+        )
+        logs = (-0.1 - 1 / (number + 3), -2.3 - 1 / (number + 7))
+        asked.append((call, Reply("A", logprobs=logs, usage=Usage(len(question) // 4, 1), model=f"{model}-2026-05-01")))
+    return asked
+
+
+def shots(writing: Writing) -> list[Shot]:
+    """Return worked examples, of 10,000 characters together."""
+    made: list[Shot] = []
+    while sum(len(document(shot.prompt, shot.response, shot.round)) for shot in made) < 10_000:
+        said = [writing.say(f"shot {len(made)}.{part}", 1) for part in range(6)]
+        made.append(Shot((Message("user", said[0]),), said[1], Round(said[2], said[3], said[4], said[5])))
+    return made
+
+
+def version_1(path: Path, asked: list[tuple[Call, Reply]]) -> int:
+    """Write calls as version 1 of the ledger did; return the file's bytes."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(
+            "CREATE TABLE calls (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, model TEXT NOT NULL, "
+            "asked_at REAL NOT NULL, seconds REAL NOT NULL, call BLOB NOT NULL, reply BLOB NOT NULL)"
+        )
+        db.execute("CREATE INDEX calls_by_model ON calls (model)")
+        for call, reply in asked:
+            texts = [zlib.compress(text.encode(), 3) for text in (call.to_json(), reply.to_json())]
+            row = (call.key, call.model, time.time(), 1.5, *texts)
+            db.execute("INSERT INTO calls (key, model, asked_at, seconds, call, reply) VALUES (?, ?, ?, ?, ?, ?)", row)
+        db.commit()
+    return path.stat().st_size
+
+
+async def size(folder: Path, rows: int) -> None:
+    writing = Writing()
+    kinds: list[tuple[str, Form, list[Shot]]] = [
+        ("chat: revision in 2 rounds, judged in both orders", "chat", []),
+        ("base model, the same after 10,000 characters of worked examples", "text", shots(writing)),
+    ]
+    for name, form, worked in kinds:
+        path = folder / f"size-{form}.db"
+        ledger = Ledger.open(path)
+        asked = [each for number in range(rows) for each in row(writing, number, form, worked)]
+        used = cpu()
+        for number in range(0, len(asked), 64):
+            await asyncio.gather(*(ledger.record(*each, seconds=1.5) for each in asked[number : number + 64]))
+        used = cpu() - used
+        await ledger.close()
+        count = len(asked)
+        texts = sum(len(call.to_json().encode()) + len(reply.to_json().encode()) for call, reply in asked)
+        mine, old = path.stat().st_size, version_1(folder / f"old-{form}.db", asked)
+        print(f"{name}: {count:,} calls")
+        print(f"  bytes a call                {mine / count:10,.0f}")
+        print(f"  against version 1           {mine / old:10.2f} ({old / count:,.0f} bytes)")
+        print(f"  against the texts as JSON   {mine / texts:10.3f} ({texts / count:,.0f} bytes)")
+        print(f"  CPU to write it             {1e6 * used / count:10.0f} us a call")
+
+
+def cpu() -> float:
+    """Return the CPU seconds of this process, all threads."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
 def resident() -> int:
     """Return this process's resident memory in bytes, now."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
@@ -147,12 +281,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=10_000, help="calls of each speed measurement")
     parser.add_argument("--remembered", type=int, default=100_000, help="calls of the memory measurement")
+    parser.add_argument("--rows", type=int, default=1000, help="rows of each measurement of size, 7 calls each")
     parser.add_argument("--grow", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.grow:
         asyncio.run(grow(given.grow, given.remembered))
         return
     with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(size(Path(folder), given.rows))
         asyncio.run(speed(Path(folder), given.calls))
         memory(Path(folder), given.remembered)
 

@@ -65,7 +65,8 @@ class Texts:
             if len(paragraph) < SHORT:
                 words += paragraph
                 continue
-            for piece in _pieces(paragraph):
+            number = self._young.get(paragraph)
+            for piece in _pieces(paragraph) if number is None else (paragraph,):
                 if len(piece) < SHORT:
                     words += piece
                     continue
@@ -111,14 +112,12 @@ class Texts:
 
 
 def _pieces(paragraph: str) -> Iterator[str]:
-    name = _NAME.match(paragraph)
-    if name:
-        yield name[0]
-        paragraph = paragraph[name.end() :]
-    if "[" in paragraph:
-        yield from _QUOTES.split(paragraph)
-    else:
-        yield paragraph
+    for piece in _QUOTES.split(paragraph) if "[" in paragraph or "]]]" in paragraph else (paragraph,):
+        name = _NAME.match(piece)
+        if name:
+            yield name[0]
+            piece = piece[name.end() :]
+        yield piece
 
 
 def _shared(content: str, other: str) -> str:
