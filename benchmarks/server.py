@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import math
 import signal
@@ -49,11 +50,15 @@ PHRASES = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Reque
 
 @dataclass
 class Asked:
-    """One question's page in the books: how often it was asked, answered in full, and asked again after that."""
+    """One question's page in the books: how often it was asked, answered in full, and asked again after that.
+
+    faults: what went wrong, in order
+    """
 
     asked: int = 0
     answered: int = 0
     after: int = 0
+    faults: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -218,6 +223,7 @@ class Connection(asyncio.Protocol):
         fault = server.manners.fault(digest, attempt)
         if fault:
             server.books.faults[fault] += 1
+            server.books.questions[digest].faults.append(fault)
         seconds = server.manners.hang if fault == "hang" else server.manners.seconds(digest, attempt)
         if seconds:
             self.timer = self.loop.call_later(seconds, self.answer, path, body, digest, fault)
@@ -330,10 +336,14 @@ def _chunked(buffer: bytearray, at: int) -> tuple[bytes, int] | None:
 
 
 class Load:
-    """A server in a thread of this process: `with Load(latency=0.1) as server: server.url, server.books`."""
+    """A server in a thread of this process: `with Load(latency=0.1) as server: server.url, server.books`.
+
+    bodies: every request's JSON, a line each
+    """
 
     def __init__(self, **manners: Any) -> None:
-        self._server = Server(Manners(**manners))
+        self.bodies = io.BytesIO()
+        self._server = Server(Manners(**manners), self.bodies)
         self._ready = threading.Event()
         self.port = 0
 
@@ -345,10 +355,16 @@ class Load:
     def books(self) -> Books:
         return self._server.books
 
-    def change(self, **manners: Any) -> None:
-        """Behave otherwise from the next request on, with new books."""
+    @property
+    def manners(self) -> Manners:
+        return self._server.manners
+
+    def change(self, *, books: bool = True, **manners: Any) -> None:
+        """Behave otherwise from the next request on; with new books, unless those are to go on."""
         server = Server(Manners(**manners))
-        self._server.manners, self._server.limits, self._server.books = server.manners, server.limits, server.books
+        self._server.manners, self._server.limits = server.manners, server.limits
+        if books:
+            self._server.books = server.books
 
     def __enter__(self) -> Load:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
