@@ -361,6 +361,8 @@ class BatchServer:
         after, limit = request.query.get("after_id"), int(request.query.get("limit", "20"))
         start = next((place + 1 for place, batch in enumerate(newest) if batch.id == after), 0)
         page = newest[start : start + limit]
+        for one in page:
+            self.looked(one)
         told = {"data": [self._anthropic(one) for one in page], "has_more": start + limit < len(newest)}
         return web.json_response(
             {**told, "first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}

@@ -148,6 +148,7 @@ class Desk:
     ) -> None:
         """See all that waits through: return when each call is answered or has failed, or at once on `stop`.
 
+        Where jobs of an earlier process have ended, it returns when these are read: walk on, and settle again.
         Stopped or killed, jobs go on at the provider, and the next process to settle takes them up. Raises Halt where
         no later call can fare better, OverBudget where the budget holds not one more; what has come back is kept.
         """
@@ -168,20 +169,33 @@ class Desk:
 
     async def _work(self, tell: Callable[[BatchFacts], None]) -> None:
         await self._park()
+        if await self._came_back(tell):
+            return
         while True:
             self._trouble = ""
             self._take_up()
             await self._send()
-            for job in self._driven():
-                case = self._cases[job.id]
-                if case.due <= time.monotonic():
-                    await self._see_to(job, case, tell)
-            self._failures = self.jobs.failures
+            await self._look_after(tell)
             facts = await self._facts()
             tell(facts)
             if not facts.waiting and not facts.in_jobs:
                 return
             await asyncio.sleep(facts.next_look)
+
+    async def _came_back(self, tell: Callable[[BatchFacts], None]) -> bool:
+        """Return whether a job of an earlier process has ended: its rows go on first, and the next job is larger."""
+        self._take_up()
+        before = self.answered + self.failed
+        for _ in ("find it again", "read it"):
+            await self._look_after(tell)
+        return self.answered + self.failed > before
+
+    async def _look_after(self, tell: Callable[[BatchFacts], None]) -> None:
+        """See to each job whose time has come."""
+        for job in self._driven():
+            if self._cases[job.id].due <= time.monotonic():
+                await self._see_to(job, self._cases[job.id], tell)
+        self._failures = self.jobs.failures
 
     async def _park(self) -> None:
         calls, self._parking = self._parking, []
