@@ -18,12 +18,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 
 from solon.calls import Call, Can, Form, Message, Reply, Usage
-from solon.errors import StorageError
+from solon.errors import OverBudget, StorageError
 from solon.ledger import Ledger
 from solon.ledger_file import VERSION
+from solon.spend import ATTEMPT_LOST, Limit, Spend
 
 PATIENCE = 30.0
 
@@ -219,7 +221,9 @@ class Process:
 # -- what runs in that process -------------------------------------------------------------------------------
 
 
-async def ask(path: Path, log: Path, count: int, delay: float, concurrency: int, *, hang: bool) -> None:
+async def ask(
+    path: Path, log: Path, count: int, delay: float, concurrency: int, *, hang: bool, meter: Flat | None
+) -> None:
     count_asked = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     class Provider(Counting):
@@ -229,7 +233,7 @@ async def ask(path: Path, log: Path, count: int, delay: float, concurrency: int,
             return said(call.messages[-1].content)
 
     ledger = Ledger.open(path)
-    door, turns = ledger.door(Provider()), asyncio.Semaphore(concurrency)
+    door, turns = ledger.door(Provider(), run="run", meter=meter), asyncio.Semaphore(concurrency)
 
     async def one(call: Call) -> None:
         async with turns:
@@ -239,6 +243,55 @@ async def ask(path: Path, log: Path, count: int, delay: float, concurrency: int,
 
     await asyncio.gather(*map(one, questions(count)))
     await ledger.close()
+
+
+async def spend(path: Path, log: Path, count: int, budget: int) -> None:
+    """Ask under a budget of so many calls' worth; every third attempt is lost, and asked again by the model itself."""
+    count_asked = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    class Provider(Counting):
+        async def __call__(self, call: Call) -> Reply:
+            for attempt in range(2):
+                os.write(count_asked, f"{call.key}\n".encode())
+                await asyncio.sleep(0.001 * (int(call.key[-2:], 16) % 7))
+                if attempt or int(call.key[-4:-2], 16) % 3:
+                    break
+                lost = ATTEMPT_LOST.get()
+                assert lost is not None
+                await lost()
+            return said(call.messages[-1].content)
+
+    ledger = Ledger.open(path)
+    door = ledger.door(Provider(), run="run", limit=Limit(nano=budget * FLAT.worst_nano), meter=FLAT)
+    turns = asyncio.Semaphore(8)
+
+    async def one(call: Call) -> None:
+        async with turns:
+            await door(call)
+        print("answered", call.key, flush=True)  # noqa: T201
+
+    ends = await asyncio.gather(*map(one, questions(count)), return_exceptions=True)
+    for end in ends:
+        assert end is None or type(end) is OverBudget, end
+    print("over", sum(end is not None for end in ends), flush=True)  # noqa: T201
+    await ledger.close()
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A meter by which every call costs the same, and half of what it may cost at worst."""
+
+    worst_nano: int = 1000
+    paid_nano: int = 500
+
+    def worst(self, call: Call) -> Spend:
+        return Spend(1, 100, self.worst_nano)
+
+    def paid(self, usage: Usage) -> Spend:
+        return Spend(1, usage.input + usage.output, self.paid_nano)
+
+
+FLAT = Flat()
 
 
 async def fill(path: Path, limit: int) -> None:
@@ -293,13 +346,14 @@ def as_nobody(path: Path, own: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["ask", "open", "fill", "nobody"])
+    parser.add_argument("what", choices=["ask", "open", "fill", "nobody", "spend"])
     parser.add_argument("ledger", type=Path)
     parser.add_argument("log", type=Path, nargs="?")
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--hang", action="store_true")
+    parser.add_argument("--meter", action="store_true")
     parser.add_argument("--lease", type=float)
     parser.add_argument("--limit", type=int, default=0)
     given = parser.parse_args()
@@ -308,9 +362,13 @@ def main() -> None:
 
         ledger_owners.LEASE_SECONDS = given.lease
     sys.stdin.readline()
+    meter = FLAT if given.meter else None
     work: dict[str, Callable[[], Coroutine[None, None, None]]] = {
-        "ask": lambda: ask(given.ledger, given.log, given.count, given.delay, given.concurrency, hang=given.hang),
+        "ask": lambda: ask(
+            given.ledger, given.log, given.count, given.delay, given.concurrency, hang=given.hang, meter=meter
+        ),
         "fill": lambda: fill(given.ledger, given.limit),
+        "spend": lambda: spend(given.ledger, given.log, given.count, given.limit),
     }
     if given.what in work:
         asyncio.run(work[given.what]())

@@ -20,6 +20,7 @@ from solon.cli import (  # noqa: F401, they bring the commands
     converting,
     diffing,
     inferring,
+    ledgers,
     planning,
     showing,
     standing,

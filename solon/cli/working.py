@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from solon.cli.apps import Latest, Limit, RecipeFile, app, ledger_app, models_app
+from solon.cli.apps import Latest, Limit, RecipeFile, app, models_app
 
 
 @app.command()
@@ -153,38 +153,3 @@ def models_check(recipe: RecipeFile) -> None:
     from solon.commands import check_models
 
     raise typer.Exit(print_abilities(asyncio.run(check_models(recipe))))
-
-
-LedgerFile = Annotated[Path, typer.Argument(help="A ledger.db.")]
-
-
-@ledger_app.command("merge")
-def ledger_merge(
-    into: Annotated[Path, typer.Argument(help="The ledger that grows.", show_default=False)],
-    other: Annotated[Path, typer.Argument(help="The ledger that is read.", show_default=False)],
-) -> None:
-    """Take over what another ledger knows; where both know a call, the earlier reply stays."""
-    import asyncio
-
-    from solon.commands import merge_ledgers
-
-    done = asyncio.run(merge_ledgers(into, other))
-    typer.echo(
-        f"{done.added} taken over, {done.same} known already, {done.differed} differed (the earlier reply stays)"
-    )
-
-
-@ledger_app.command("forget")
-def ledger_forget(
-    ledger: LedgerFile = Path(".solon/ledger.db"),
-    model: Annotated[str | None, typer.Option(help="Calls to this model identity.", show_default=False)] = None,
-    before: Annotated[str | None, typer.Option(help="Calls before this day (2026-01-31).", show_default=False)] = None,
-    text: Annotated[str | None, typer.Option(help="Calls that hold this text.", show_default=False)] = None,
-) -> None:
-    """Remove calls from memory: all that match every option given."""
-    import asyncio
-
-    from solon.commands import forget_calls
-
-    count = asyncio.run(forget_calls(ledger, model=model, before=before, text=text))
-    typer.echo(f"{count} {'call' if count == 1 else 'calls'} forgotten")

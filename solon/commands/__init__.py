@@ -9,7 +9,7 @@ The command line and the service both call these; so may you.
 from __future__ import annotations
 
 from solon.commands.checks import Ability, Checked, Page, Problem, check_files, check_models
-from solon.commands.ledgers import forget_calls, merge_ledgers
+from solon.commands.ledgers import compact_ledger, forget_calls, ledger_statistics, merge_ledgers, verify_ledger
 from solon.commands.plans import Planned, plan_recipe
 from solon.commands.rows import Shown, as_case, show_row
 from solon.commands.runs import Done, run_recipe
@@ -25,9 +25,12 @@ __all__ = [
     "as_case",
     "check_files",
     "check_models",
+    "compact_ledger",
     "forget_calls",
+    "ledger_statistics",
     "merge_ledgers",
     "plan_recipe",
     "run_recipe",
     "show_row",
+    "verify_ledger",
 ]

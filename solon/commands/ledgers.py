@@ -1,4 +1,4 @@
-"""Look after a ledger: take over what another one knows, forget what should be forgotten."""
+"""Look after a ledger: count, check, make it small again, take over what another one knows, forget."""
 
 from __future__ import annotations
 
@@ -6,9 +6,36 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from solon.errors import BadInput
-from solon.ledger import Ledger, Merged
+from solon.ledger import Ledger, Merged, Statistics, Verified
 
-__all__ = ["forget_calls", "merge_ledgers"]
+__all__ = ["compact_ledger", "forget_calls", "ledger_statistics", "merge_ledgers", "verify_ledger"]
+
+
+async def ledger_statistics(path: Path) -> Statistics:
+    """Return what is in a ledger."""
+    ledger = _there(path)
+    try:
+        return ledger.statistics()
+    finally:
+        await ledger.close()
+
+
+async def verify_ledger(path: Path, *, drop: bool = False) -> Verified:
+    """Read every entry and check it; with `drop` the damaged ones are removed, so that they are asked again."""
+    ledger = _there(path)
+    try:
+        return ledger.verify(drop=drop)
+    finally:
+        await ledger.close()
+
+
+async def compact_ledger(path: Path) -> tuple[int, int]:
+    """Write a ledger anew without what no call needs; return its bytes before and after."""
+    ledger = _there(path)
+    try:
+        return ledger.compact()
+    finally:
+        await ledger.close()
 
 
 async def merge_ledgers(into: Path, other: Path) -> Merged:
@@ -28,15 +55,20 @@ async def forget_calls(path: Path, *, model: str | None, before: str | None, tex
         raise BadInput("nothing to forget: give --model, --before or --text")
     if "" in (model, text):
         raise BadInput("an empty --model or --text would match any call; write what to forget")
-    if not path.is_file():
-        raise BadInput(f"{path}: no ledger there; give its path")
     try:
         day = None if before is None else datetime.fromisoformat(before)
         moment = None if day is None else (day if day.tzinfo else day.replace(tzinfo=UTC)).timestamp()
     except ValueError as problem:
         raise BadInput(f"--before {before!r} is no day; write it as 2026-01-31") from problem
-    ledger = Ledger.open(path)
+    ledger = _there(path)
     try:
         return ledger.forget(model=model, before=moment, text=text)
     finally:
         await ledger.close()
+
+
+def _there(path: Path) -> Ledger:
+    """Open a ledger that is to be there already."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no ledger there; give its path")
+    return Ledger.open(path)
