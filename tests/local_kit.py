@@ -69,11 +69,21 @@ def make_local(folder: Path, **said: Any) -> LocalModel:
     return LocalModel(ModelSpec(use=f"local:{folder}", device="cpu", **said))
 
 
-def chat(text: str, *, system: str | None = None, options: str = "{}", sample: int = 0, **sampling: Any) -> Call:
+def chat(
+    text: str,
+    *,
+    system: str | None = None,
+    options: str = "{}",
+    sample: int = 0,
+    schema: str | None = None,
+    labels: tuple[str, ...] = (),
+    **sampling: Any,
+) -> Call:
     """Return a call of one user turn, 12 tokens at most unless said."""
     first = (Message("system", system),) if system is not None else ()
     given = Sampling(**{"max_tokens": 12, **sampling})
-    return Call("tiny", (*first, Message("user", text)), given, options=options, sample=sample)
+    turns = (*first, Message("user", text))
+    return Call("tiny", turns, given, labels, schema, options=options, sample=sample)
 
 
 def document(text: str, labels: tuple[str, ...] = (), **sampling: Any) -> Call:

@@ -105,10 +105,14 @@ def test_no_two_files_import_each_other() -> None:
         visit(name, ())
 
 
+TORCHED = ("local", "worker", "batches", "slots", "reading", "decode", "grammar", "weights")
+
+
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
-        ("torch", {"training/", "models/local.py", "models/decode.py", "models/weights.py", "models/batches.py"}),
+        ("torch", {"training/", *(f"models/{name}.py" for name in TORCHED)}),
+        ("llguidance", {"models/grammar.py"}),
         ("trl", {"training/"}),
         ("yaml", {"yamls.py"}),
         ("openai", {"models/openai.py"}),

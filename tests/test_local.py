@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from local_kit import ask, chat, chats, document, greedy, loaded, make_local, make_model, straight
+from local_kit import WORDS, ask, chat, chats, document, greedy, loaded, make_local, make_model, straight
 
 from solon.calls import Call, Can, Message, Model, Reply, Sampling, Usage
 from solon.errors import BadInput, CallFailed, Halt
 from solon.models import slots
-from solon.models.batches import Padded, Question, logprobs
+from solon.models.batches import Padded, Question, forward, logprobs
 from solon.models.local import LocalModel
+from solon.models.reading import Reader
 from solon.models.slots import Slots, bears_slots
 
 LABELS = ("salt", " friends of iron", "A")
@@ -48,7 +52,7 @@ def rendered(call: Call) -> str:
 
 def test_it_is_a_model_with_a_name_and_room_for_fuller_batches(folder: Path) -> None:
     model: Model = make_local(folder, batch_size=5)
-    assert (model.name, model.form, model.can, model.concurrency) == ("tiny", "chat", Can(True, False), 20)
+    assert (model.name, model.form, model.can, model.concurrency) == ("tiny", "chat", Can(True, True), 20)
     assert make_local(folder, concurrency=3).concurrency == 3
 
 
@@ -200,6 +204,182 @@ async def test_an_answer_longer_than_its_first_room_goes_on_as_before(
     assert reply.text == greedy(*both, rendered(call), 60)
 
 
+# -------------------------------------------------------------------------------------------- prompts that begin alike
+
+
+LONG = " ".join(WORDS * 3)
+
+
+@pytest.fixture
+def short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts of these tests have about a hundred tokens."""
+    monkeypatch.setattr(Reader.__init__, "__kwdefaults__", {"memory": 1 << 20, "piece": 16, "least": 4})
+
+
+def counted(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows by the number of tokens of every pass of `model`."""
+    passes: list[int] = []
+    true = model.forward
+
+    @functools.wraps(true)
+    def forward(*args: Any, **given: Any) -> Any:
+        passes.append(given["input_ids"].shape[1])
+        return true(*args, **given)
+
+    monkeypatch.setattr(model, "forward", forward)
+    return passes
+
+
+def test_what_two_prompts_begin_with_is_read_once(both: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = both
+    passes = counted(model, monkeypatch)
+    reader = Reader(model, piece=16, least=4)
+    first, second = (tokenizer(LONG + end)["input_ids"] for end in (" and the moss", " friends of old iron wool"))
+    reader.read(first, 8)
+    assert passes == [16] * (len(passes) - 1) + [len(first) - 16 * (len(passes) - 1)]
+    pieces = len(passes) - 1
+    assert pieces > 2 and reader.known(first) == len(first)
+    assert reader.known(second) == reader.known(first[:-1]) == 16 * pieces
+    _, logits = reader.read(second, 8)
+    assert sum(passes) == len(first) + len(second) - 16 * pieces
+    fresh = Reader(model, piece=16, least=4)
+    _, wanted = fresh.read(second, 8)
+    assert torch.equal(logits, wanted), "what is remembered must be what would be read, to the last bit"
+
+
+def test_one_prompt_twice_in_a_row_is_read_once_whatever_was_written_behind_it(
+    both: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = both
+    passes = counted(model, monkeypatch)
+    reader = Reader(model, memory=0)
+    prompt = tokenizer(LONG)["input_ids"]
+    cache, logits = reader.read(prompt, 1)
+    with torch.inference_mode():
+        forward(model, input_ids=torch.tensor([[5, 6, 7]]), past_key_values=cache, use_cache=True)
+    again, same = reader.read(prompt, 1)
+    assert passes == [len(prompt), 3]
+    assert torch.equal(logits, same) and again.get_seq_length() == len(prompt)
+    with torch.inference_mode():
+        for cached in (again, reader.read(prompt, 1)[0]):
+            behind = forward(model, input_ids=torch.tensor([[9]]), past_key_values=cached, use_cache=True)
+    plain = model(input_ids=torch.tensor([[*prompt, 9]])).logits[0, -1]
+    assert torch.allclose(behind[0, -1], plain, atol=1e-3)
+
+
+def test_the_memory_of_prompts_is_bounded_and_the_least_used_go_first(both: Any) -> None:
+    model, _ = both
+    sizes = model.config
+    piece = 2 * 4 * 16 * sizes.num_hidden_layers * sizes.num_key_value_heads * sizes.head_dim
+    reader = Reader(model, memory=3 * piece, piece=16, least=4)
+    prompts = [[n] * 22 for n in range(5, 8)]
+    for prompt in prompts:
+        reader.read(prompt, 1)
+    assert [reader.known([*prompt, 9]) for prompt in prompts] == [16, 16, 16]
+    reader.read([*prompts[0], 9], 1)
+    reader.read([9] * 22, 1)
+    assert [reader.known([*prompt, 9]) for prompt in prompts] == [16, 0, 16]
+
+
+async def test_steady_answers_do_not_depend_on_what_was_read_before(folder: Path, short_pieces: None) -> None:
+    ends = ("", " salt", " of the sea", " and the rain on the moss")
+    calls = [chat(LONG + end, temperature=1.0, sample=n) for end in ends for n in range(3)]
+    questions = [chat(LONG + end, labels=LABELS) for end in ends]
+    model = make_local(folder, batch_size=4)
+    together = await once(model, *calls, *questions)
+    alone = [reply for call in (*calls, *questions) for reply in await once(make_local(folder, batch_size=4), call)]
+    assert together == alone
+    assert len({reply.text for reply in together}) > 9
+
+
+async def test_greedy_answers_behind_remembered_beginnings_are_those_of_generate(
+    folder: Path, both: Any, short_pieces: None
+) -> None:
+    calls = [chat(LONG + end, temperature=0.0) for end in (" salt", " of the sea", " salt", " and the rain")]
+    for call, reply in zip(calls, await once(make_local(folder, batch_size=2), *calls), strict=True):
+        assert reply.text == greedy(*both, rendered(call), 12)
+
+
+async def test_nobody_waits_for_ever_behind_those_whose_prompts_are_known(folder: Path, short_pieces: None) -> None:
+    model = make_local(folder, batch_size=1)
+    await model(chat(LONG))
+    done: list[str] = []
+
+    async def told(name: str, call: Call) -> None:
+        await model(call)
+        done.append(name)
+
+    strange = asyncio.create_task(told("strange", chat("salt " * 30)))
+    await asyncio.gather(*(told("known", chat(LONG, sample=n)) for n in range(1, 12)))
+    await strange
+    await model.close()
+    assert 0 < done.index("strange") < 7, "let others go first, and only so many"
+
+
+# ---------------------------------------------------------------------------------------------- a schema
+
+
+PERSON = json.dumps(
+    {
+        "type": "object",
+        "properties": {
+            "age": {"type": "integer", "minimum": 3, "maximum": 40},
+            "kind": {"enum": ["salt", "iron"]},
+            "words": {"type": "array", "items": {"enum": ["moss", "clay"]}, "maxItems": 3},
+        },
+        "required": ["age", "kind", "words"],
+        "additionalProperties": False,
+    }
+)
+FREE = json.dumps(
+    {
+        "type": "object",
+        "properties": {"words": {"type": "string"}},
+        "required": ["words"],
+        "additionalProperties": False,
+    }
+)
+
+
+@pytest.mark.parametrize("steady", [True, False])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_an_answer_keeps_its_schema_and_ends_with_it(folder: Path, steady: bool, temperature: float) -> None:
+    """An untrained model writes noise, and never ends by itself: whatever is right here is the schema's doing."""
+    calls = [chat("salt", schema=PERSON, temperature=temperature, max_tokens=80, sample=n) for n in range(6)]
+    replies = await once(make_local(folder, steady=steady, batch_size=3), *calls)
+    for reply in replies:
+        content = json.loads(reply.text)
+        assert reply.finish == "stop"
+        assert 3 <= content["age"] <= 40 and content["kind"] in ("salt", "iron")
+        assert len(content["words"]) <= 3 and set(content["words"]) <= {"moss", "clay"}
+        assert reply.text == json.dumps(content), "white space as Python writes it, and no more"
+    assert len({reply.text for reply in replies}) > 1 or temperature == 0
+
+
+async def test_a_schema_leaves_neighbours_alone_and_is_steady_itself(folder: Path) -> None:
+    free = chats(4, temperature=1.0)
+    kept = [chat(f"iron {n}", schema=FREE, temperature=1.0, max_tokens=30) for n in range(4)]
+    mixed = [call for pair in zip(free, kept, strict=True) for call in pair]
+    model = make_local(folder, batch_size=4)
+    together = await ask(model, mixed)
+    assert together[::2] == await ask(model, free)
+    assert together[1::2] == [await model(call) for call in kept]
+    await model.close()
+
+
+async def test_an_answer_that_hits_the_cap_within_its_schema_is_cut(folder: Path) -> None:
+    (reply,) = await once(make_local(folder), chat("salt", schema=FREE, max_tokens=20, temperature=1.0))
+    assert (reply.finish, reply.usage.output) == ("length", 20)
+    assert reply.text.startswith('{"words": "')
+
+
+async def test_under_a_schema_a_template_that_opens_thinking_gets_an_empty_thought(tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}<think>\n"
+    local = make_local(make_model(tmp_path / "tiny", template=template))
+    (reply,) = await once(local, chat("salt", schema=PERSON, max_tokens=80))
+    assert json.loads(reply.text)["kind"] and reply.thinking == ""
+
+
 # ---------------------------------------------------------------------------------------------- labels
 
 
@@ -306,10 +486,25 @@ async def test_thinking_is_kept_apart_from_the_answer_and_counted(tmp_path: Path
 # ---------------------------------------------------------------------------------------------- faults
 
 
-async def test_a_schema_is_refused_since_it_would_be_ignored(folder: Path) -> None:
-    with pytest.raises(CallFailed, match="no schema") as caught:
-        await once(make_local(folder), Call("tiny", (Message("user", "a"),), schema="{}"))
+async def test_without_llguidance_a_schema_is_refused_since_it_would_be_ignored(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    true = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "llguidance" else true(name))
+    model = make_local(folder)
+    assert model.can == Can(True, False)
+    with pytest.raises(CallFailed, match="keeps a schema by llguidance; pip install 'solon") as caught:
+        await once(model, chat("a", schema="{}"))
     assert caught.value.reason == "rejected_call"
+
+
+async def test_a_schema_that_cannot_be_kept_fails_its_call_alone(folder: Path) -> None:
+    model = make_local(folder)
+    with pytest.raises(CallFailed, match="cannot be kept by a local model: Unimplemented keys") as caught:
+        await model(chat("a", schema='{"not": {}}'))
+    assert caught.value.reason == "rejected_call"
+    assert (await once(model, chat("a")))[0].text
 
 
 @pytest.mark.parametrize(("steady", "kind"), [(True, Halt), (False, CallFailed)])

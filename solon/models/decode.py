@@ -5,10 +5,11 @@ and the step, decides the token by inverse distribution function, over the vocab
 question gets the same answer whenever and beside whomever it is asked, as far as the logits are the same, and
 `sample` 1 is another answer than `sample` 0, since it is another key. No seed, no generator state.
 
-The distribution is the logits after, in this order: repetition penalty, temperature, top_k, top_p, min_p, as
-transformers orders them. Sums run in float64: in float32 the tail of a vocabulary of 50,000 is lost.
+The distribution is the logits after, in this order: repetition penalty, what a schema allows, temperature, top_k,
+top_p, min_p, as transformers orders them. Sums run in float64: in float32 the tail of a vocabulary of 50,000 is lost.
 
-An answer ends at one of the model's own end tokens, before one of its stop strings, or at its last allowed token.
+An answer ends at one of the model's own end tokens, before one of its stop strings, where its schema is fulfilled, or
+at its last allowed token.
 Which rows are computed together is `batches`' affair.
 """
 
@@ -22,6 +23,7 @@ import torch
 
 from solon.calls import Finish, Sampling
 from solon.digests import uniform
+from solon.models.grammar import Grammar
 
 __all__ = ["Row", "Taste", "answer_text", "choose", "end_tokens", "settle"]
 
@@ -72,6 +74,7 @@ class Row:
     key:     the call's key: what decides the noise
     ends:    token ids that end the answer
     stops:   strings before which it ends
+    grammar: what it must keep to, None where it is free
     tokens:  what was chosen so far, the end token too
     finish:  set when it has ended
     """
@@ -82,6 +85,7 @@ class Row:
     taste: Taste
     ends: frozenset[int]
     stops: tuple[str, ...] = ()
+    grammar: Grammar | None = None
     tokens: list[int] = field(default_factory=list)
     finish: Finish | None = None
 
@@ -108,7 +112,7 @@ def choose(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
     Raises ArithmeticError where the logits are not numbers.
     """
     scores = logits.float()
-    if any(row.taste.repetition_penalty != 1.0 for row in rows):
+    if any(row.taste.repetition_penalty != 1.0 or row.grammar for row in rows):
         scores = scores.clone()
     for place, row in enumerate(rows):
         if row.taste.repetition_penalty != 1.0:
@@ -116,6 +120,8 @@ def choose(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
             met = scores[place, seen]
             penalty = row.taste.repetition_penalty
             scores[place, seen] = torch.where(met < 0, met * penalty, met / penalty)
+        if row.grammar:
+            scores[place, ~row.grammar.allowed().to(scores.device)] = -torch.inf
     best, likeliest = scores.max(-1)
     if not torch.isfinite(best).all():
         raise ArithmeticError("the model's logits are not finite; another dtype may help (float32, bfloat16)")
@@ -224,7 +230,9 @@ def _narrowed(chances: torch.Tensor, taste: Taste) -> torch.Tensor:
 def settle(row: Row, token: int, tokenizer: Any) -> None:
     """Append `token` to the answer, and set `finish` if it ends there."""
     row.tokens.append(token)
-    if token in row.ends or (row.stops and _stopped(row, tokenizer)):
+    if row.grammar:
+        row.grammar.take(token)
+    if token in row.ends or (row.stops and _stopped(row, tokenizer)) or (row.grammar and row.grammar.ended):
         row.finish = "stop"
     elif len(row.tokens) >= row.room:
         row.finish = "length"

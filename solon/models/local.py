@@ -4,8 +4,9 @@
     LocalModel(ModelSpec(use="local:Qwen/Qwen3-0.6B"))      a hub id, a folder, a .gguf file
 
 Calls that wait are computed together (`batches`: steady on a CPU, free on a GPU, `steady:` turns it), each token is
-decided by a hash of the call's key (`decode`), and labels get their exact log-probability by teacher forcing. Nothing
-is loaded before the first call, and the event loop never waits for torch: `worker` has a thread of its own.
+decided by a hash of the call's key (`decode`), a schema is kept where llguidance is installed (`grammar`), and labels
+get their exact log-probability by teacher forcing. Nothing is loaded before the first call, and the event loop never
+waits for torch: `worker` has a thread of its own.
 
 The identity is "local:<name>#<16 hex digits>" over the source's files (weights, tokenizer, template, generation
 config), the dtype, and a context that the recipe narrows. Not in it: device, threads, batch size, steady or not. They
@@ -75,7 +76,7 @@ class LocalModel:
                 raise NotInstalled(f"{spec.use}: a local model needs {part}; {weights.LOCAL_PIP}")
         self.spec = spec
         self.form: Form = spec.form
-        self.can = Can(logprobs=True, schema=False)
+        self.can = Can(logprobs=True, schema=importlib.util.find_spec("llguidance") is not None)
         self.concurrency = spec.concurrency or 4 * spec.batch_size
         self._base = base
         self._found = weights.find(spec.target, base)

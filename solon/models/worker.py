@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import json
 import sys
 from collections import deque
@@ -27,8 +28,10 @@ from solon.complaints import words_of
 from solon.errors import CallFailed, SolonError
 from solon.models.batches import Engine, Padded, Question
 from solon.models.decode import Row, Taste, answer_text, end_tokens
+from solon.models.grammar import Grammar, Grammars
 from solon.models.slots import Slots, bears_slots
 from solon.models.thinking import split_thinking
+from solon.models.weights import LOCAL_PIP
 
 __all__ = ["Worker"]
 
@@ -86,6 +89,7 @@ class Worker:
     ) -> None:
         self.model, self.tokenizer, self.name, self.problem = model, tokenizer, name, problem
         self.ends = end_tokens(tokenizer, model.generation_config)
+        self.grammars = Grammars(tokenizer, model.config.get_text_config().vocab_size, self.ends)
         most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.context = min(context or sys.maxsize, most or sys.maxsize)
         slots = steady and bears_slots(model, tokenizer)
@@ -218,8 +222,6 @@ class Worker:
         """Turn the job's call into a row or a question. Raises CallFailed."""
         call = job.call
         options = json.loads(call.options)
-        if call.schema is not None:
-            raise CallFailed("rejected_call", f"{self.name}: a local model takes no schema")
         if problem := self.problem(options):
             raise CallFailed("rejected_call", f"{self.name}: {problem}")
         raw = len(call.messages) == 1 and call.messages[0].role == "text"
@@ -228,6 +230,10 @@ class Worker:
         else:
             text = self._rendered(call, options.get("chat_template_kwargs", {}))
             job.thinks = text.rstrip().endswith("<think>")
+            if job.thinks and call.schema is not None:
+                # a template that opens the thinking part leaves no place for JSON: an empty thought, as templates
+                # write it that were told not to think
+                job.thinks, text = False, f"{text.rstrip()}\n\n</think>\n\n"
         prompt = self._tokens(text, special=raw)
         labels = tuple(self._label(text, prompt, label, raw) for label in call.labels)
         longest = max((len(label) for label in labels), default=1)
@@ -242,7 +248,13 @@ class Worker:
             job.question = Question(tuple(prompt), labels)
             return
         taste = Taste.of(call.sampling, options, self.model.generation_config)
-        job.row = Row(prompt, room, call.key, taste, self.ends, call.sampling.stop)
+        grammar = None if call.schema is None else self._grammar(call.schema)
+        job.row = Row(prompt, room, call.key, taste, self.ends, call.sampling.stop, grammar)
+
+    def _grammar(self, schema: str) -> Grammar:
+        if importlib.util.find_spec("llguidance") is None:
+            raise CallFailed("rejected_call", f"{self.name}: a local model keeps a schema by llguidance; {LOCAL_PIP}")
+        return self.grammars.of(schema)
 
     def _tokens(self, text: str, *, special: bool) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
