@@ -74,7 +74,7 @@ def _bar(standing: Standing) -> RenderableType:
     if share == "100 %" and rows.left:
         share = "99 %"
     told = styled((f"{rows.done:,}", "bold"), f"/{rows.total:,}", f"  {share}")
-    when = styled((_when(standing), STYLES.get(standing.state, "bold")), (f"  {duration(standing.seconds)}", "dim"))
+    when = styled((f"{clock(standing.seconds)}  ", "dim"), (_when(standing), STYLES.get(standing.state, "bold")))
     line.add_row(bar, told, when)
     return line
 
@@ -180,6 +180,13 @@ def shortened(count: int) -> str:
 def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Return {name: count} as pairs, most first."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def clock(seconds: float) -> str:
+    """Return "0:12" or "1:02:03"."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def duration(seconds: float) -> str:

@@ -154,8 +154,8 @@ def _how(seen: Status) -> str:
     if standing is None:
         return "no process has written where it stands: it was walked by an older Solon, or never begun"
     if seen.alive is not False:
-        told = f"{STATES[standing.state] or 'walking'} since {_moment(standing.started)}, process {standing.pid}"
-        told += "" if seen.alive else f" on {standing.host}"
+        told = f"{STATES[standing.state] or 'walking'}, process {standing.pid}"
+        told += ("" if seen.alive else f" on {standing.host}") + f", begun {_moment(standing.started)}"
         return told + (f"; it wrote nothing for {duration(seen.silent)}: does it hang?" if seen.silent else "")
     told = f"{STATES[standing.state]} {_moment(standing.updated)}, {duration(time.time() - standing.updated)} ago"
     if standing.state == "killed":

@@ -92,11 +92,12 @@ class Desk:
         self.folder, self.shop, self.store, self.progress = folder, shop, store, progress
         self.telemetry: Telemetry | None = None
         self._started, self._stop, self._watch = started, stop, watch
-        self._paces = tuple(getattr(shop, "paces", tuple)())
+        self._paces = tuple(shop.paces())
         self._control = Control(folder.path, self._paces)
         self._pulse = Pulse()
         self._events: list[Event] = []
         self._pairs, self._aside = store.pairs, store.tally()  # of earlier walks
+        self._purse = Money()
         self._states: dict[int, str] = {}
         self._unwritable = ""
         self._written = self._noted = float("-inf")
@@ -203,7 +204,7 @@ class Desk:
         servers = self._servers()
         rows = self._rows()
         state = state or self._state()
-        moving = state == "walking"
+        left = self._pulse.seconds_left(rows.left) if progress.total else None
         return Standing(
             run=self.folder.path.name,
             recipe=self.folder.facts["recipe"],
@@ -224,10 +225,10 @@ class Desk:
                 dict(progress.answers),
             ),
             tokens=progress.usage,
-            money=self._money(rows),
+            money=self._money(rows, evident=left is not None and rows.left > 0),
             servers=servers,
             batches=None,
-            eta=self._pulse.seconds_left(rows.left) if moving and progress.total else None,
+            eta=left if state == "walking" else None,
             events=tuple(self._events),
         )
 
@@ -261,8 +262,18 @@ class Desk:
                 self.say(f"{server.model}: {server.state if server.state != 'open' else 'answers again'}")
         return servers
 
-    def _money(self, rows: Rows) -> Money:
-        return Money(spent=self.shop.spent())
+    def _money(self, rows: Rows, *, evident: bool) -> Money:
+        """Return where the money stands; what is to come is told once it is evident how fast rows end."""
+        under_way = self.progress.under_way / 2
+        walked = rows.done - rows.begun_with + under_way if evident else 0.0
+        try:
+            facts = self.shop.money(walked=walked, left=max(0.0, rows.left - under_way))
+        except StorageError:  # the ledger is closed by now
+            return replace(self._purse, spent=self.shop.spent(), reserved=0.0, projected=None)
+        self._purse = Money(
+            facts.spent, facts.saved, facts.lost, facts.reserved, facts.budget, facts.left, facts.projection
+        )
+        return self._purse
 
     def _steer(self, act: Callable[[], list[str]]) -> None:
         was = self._control.paused
@@ -415,7 +426,7 @@ async def steer_run(
 ) -> tuple[str, ...]:
     """Tell a run that walks how it should go, and return what it said about it: () where it did not answer in time.
 
-    Raises BadInput where no process walks it, or it asks no such model.
+    Raises BadInput where no process walks it, or it asks no such model, or no server at all.
     """
     status = status_of(path)
     standing = status.standing
@@ -424,7 +435,9 @@ async def steer_run(
         raise BadInput(
             f"{status.folder.path}: nobody walks this run ({how}); start it with  {_go_on(status.folder, standing)}"
         )
-    names = sorted(server.model for server in standing.servers)
+    names = sorted({server.model for server in standing.servers})
+    if paused is None and not names:
+        raise BadInput(f"{status.folder.path}: this run asks no server, so there is no pace to change")
     if model is not None and model not in names:
         raise BadInput(f"--model {model}: this run asks no such model; {one_of(model, names)}")
     heard = standing.events[-1].number if standing.events else 0

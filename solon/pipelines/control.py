@@ -106,6 +106,8 @@ class Control:
 
     def _tuned(self, wanted: dict[str, Wanted]) -> list[str]:
         told = []
+        if not self._paces and wanted[""] != Wanted():
+            return ["no server is asked here, so there is no pace to change"]
         for place, pace in enumerate(self._paces):  # two servers of one model have one name
             now, before = wanted[pace.name], self._applied[place]
             if now == before:
@@ -179,7 +181,10 @@ def steer(
 
 
 def _read(text: str, names: Sequence[str]) -> tuple[bool | None, dict[str, Wanted]]:
-    """Return whether to pause, and what is wanted of each named model. Raises ValueError, in one line."""
+    """Return whether to pause, and what is wanted of each named model, and of all ("").
+
+    Raises ValueError, in one line.
+    """
     try:
         page = json.loads(text)
     except ValueError:
@@ -193,9 +198,9 @@ def _read(text: str, names: Sequence[str]) -> tuple[bool | None, dict[str, Wante
     if not isinstance(models, dict):
         raise ValueError(f"models is an object by model, not {models!r}")
     general = _limits(page)
-    wanted = dict.fromkeys(names, general)
+    wanted = dict.fromkeys([*names, ""], general)
     for name, one in models.items():
-        if name not in wanted:
+        if name not in names:
             raise ValueError(f"no model {name!r} is asked here; {one_of(name, sorted(names))}")
         if not isinstance(one, dict):
             raise ValueError(f"models: {name!r} has an object, not {one!r}")

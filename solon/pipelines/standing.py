@@ -131,16 +131,16 @@ class Money:
     """Dollars; None where a price is unknown.
 
     spent:     paid by this walk
-    lost:      of it, for attempts that nobody heard the answer of: they may have been billed
-    saved:     what the answers from the ledger would have cost
-    budget:    the cap as it stands in the recipe ("25 USD"), "" without one
-    left:      what the cap leaves, in the cap's own words
-    projected: what the walk will have cost at its end, at the price a row so far; None until rows are done
+    saved:     what the answers that it had from the ledger would have cost
+    lost, reserved: attempts of the run that may have been billed in vain, and calls in flight, each at its most
+    budget, left: the cap and what it leaves, in its own words; "" without one
+    projected: what the walk will have cost at its end; None until there is something to go by
     """
 
     spent: float | None = None
-    lost: float | None = 0.0
     saved: float | None = None
+    lost: float | None = None
+    reserved: float | None = None
     budget: str = ""
     left: str = ""
     projected: float | None = None
