@@ -57,7 +57,7 @@ model: {{use: "openai:tiny", base_url: "{url}/v1", concurrency: {in_flight}}}
 cast: {{judge: {{model: "scripted:judge.py:answer"}}}}
 story: {{kind: revision, rounds: 2}}
 judging: {{both_orders: false}}
-window: {window}
+{window}
 """
 
 
@@ -140,11 +140,12 @@ def settle(folder: Path, prompts: int) -> None:
     (folder / "prompts.jsonl").write_text("".join(lines))
 
 
-def solon(folder: Path, url: str, in_flight: int, window: int) -> Figures:
+def solon(folder: Path, url: str, in_flight: int, window: float | None) -> Figures:
     """Run the recipe in a folder without any memory."""
     for left in ("runs", ".solon"):
         shutil.rmtree(folder / left, ignore_errors=True)
-    (folder / "recipe.yaml").write_text(RECIPE.format(url=url, in_flight=in_flight, window=window))
+    rows = "" if window is None else f"window: {round(in_flight * window)}"
+    (folder / "recipe.yaml").write_text(RECIPE.format(url=url, in_flight=in_flight, window=rows))
     return ran([sys.executable, "-m", "solon", "run", "recipe.yaml", "-q"], url, folder)
 
 
@@ -182,7 +183,7 @@ def compared(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
         with served("--latency", str(latency)) as url:
             for name in given.only:
                 if name == "solon":
-                    one = solon(folder, url, in_flight, round(in_flight * given.window))
+                    one = solon(folder, url, in_flight, given.window)
                 else:
                     script = [sys.executable, str(HERE / "clients.py"), name, url, str(chains), str(in_flight)]
                     one = ran(script, url, folder)
@@ -218,7 +219,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.2)
     parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument(
-        "--window", type=float, default=1.0, help="rows that Solon walks at once, for each call in flight"
+        "--window", type=float, help="rows that Solon walks at once, for each call in flight; left to Solon by default"
     )
     parser.add_argument("--only", nargs="+", choices=CLIENTS, default=list(CLIENTS))
     parser.add_argument("--quick", action="store_true")
