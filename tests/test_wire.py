@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import resource
 import shutil
@@ -269,6 +270,18 @@ async def test_what_the_server_refuses_or_never_got_was_not_paid(monkeypatch: py
 async def test_the_answers_content_type_is_not_what_makes_it_readable() -> None:
     async with Raw(http(chat("Yes."), content_type="text/plain; charset=latin-1")) as raw:
         assert (await asked("openai", raw.url)).text == "Yes."
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_what_an_answer_tells_of_limits_is_heeded_whatever_its_status(status: int) -> None:
+    told = {"x_ratelimit_limit_requests": "600", "x_ratelimit_remaining_requests": "599"}
+    body = chat() if status == 200 else error("no")
+    async with Raw(http(body, status, **told, x_ratelimit_reset_requests="100ms")) as raw:
+        model = model_at("openai", raw.url)
+        with contextlib.suppress(SolonError):
+            await model._ask(LETTER)
+        assert model._pace.facts().requests_limit == pytest.approx(600)
+        await model.close()
 
 
 # -- connections ---------------------------------------------------------------------------------------------
