@@ -167,19 +167,23 @@ class Ledger:
         run: str = "",
         meter: Meter | None = None,
         asked_at: float | None = None,
+        fresh: bool = False,
     ) -> Reply:
         """Write down a reply that was asked for without a flight (a batch job's); return the one that stands.
 
-        An earlier reply stays. With a meter a new one is added to what its run has spent, so that what is told twice
-        is paid for once. Raises ValueError for a reply that cannot be kept.
+        An earlier reply stays, unless this one is `fresh`: then it counts as asked anew. With a meter a new one is
+        added to what its run has spent, so that what is told twice is paid for once. Raises ValueError for a reply
+        that cannot be kept.
         """
         if why := unkeepable(reply):
             raise ValueError(f"this reply cannot be kept: {why}")
         stored = Stored(
             call.key, call, reply, time.time() if asked_at is None else asked_at, seconds, run=run,
-            paid=None if meter is None else meter.paid(reply.usage), flight=False,
+            fresh=fresh, paid=None if meter is None else meter.paid(reply.usage), flight=False,
         )  # fmt: skip
         earlier = await self._pen().record(stored)
+        if fresh:
+            self._flights.refreshed.add(call.key)
         return reply if earlier is None else self._reader.reply(earlier)
 
     async def reserve(self, run: str, spend: Spend, limit: Limit | None = None) -> bool:
@@ -192,6 +196,11 @@ class Ledger:
         pen = self._pen().pen
         await self._do(lambda db: pen.settle(run, reserved, spent, lost))
         self._flights.settled(run)
+
+    async def put_right(self, run: str, jobs: Spend) -> None:
+        """Let what a run has put by be its calls in flight and `jobs`: a kill may have left more behind."""
+        pen = self._pen().pen
+        await self._do(lambda db: pen.put_right(run, jobs))
 
     def account(self, run: str) -> Account:
         """Return what a run has spent, put by, and perhaps lost."""

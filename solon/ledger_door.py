@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from solon.calls import Call, Model, Reply, Usage
-from solon.errors import Aside, Halt, OverBudget, SolonError, StorageError
+from solon.errors import Aside, Halt, OverBudget, Parked, SolonError, StorageError
 from solon.ledger_packing import unkeepable
 from solon.ledger_pen import Stored
 from solon.ledger_purse import NOTHING, Account, over
@@ -217,7 +217,7 @@ class Door:
                 # every later answer would be lost as well
                 raise Halt(f"{model.name}: its answer cannot be kept ({why}); a model returns a Reply of plain values")
         except BaseException as problem:
-            if not isinstance(problem, asyncio.CancelledError):
+            if not isinstance(problem, asyncio.CancelledError | Parked):
                 self.tally.failed += 1
             # what we do not know of may have been billed: a request that was cancelled, a mistake in a provider
             lost = answered or not isinstance(problem, SolonError) or getattr(problem, "billed", False)

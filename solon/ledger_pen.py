@@ -207,6 +207,16 @@ class Pen:
         """Take `reserved` off what a run has put by, and add what came of it."""
         self.book.enter(self.name(run), reserved=NOTHING - reserved, spent=spent, lost=lost)
 
+    def put_right(self, run: str, jobs: Spend) -> None:
+        """Let what a run has put by be its leases and `jobs`."""
+        self.bury_dead()
+        number = self.name(run)
+        query = (
+            "SELECT coalesce(sum(calls), 0), coalesce(sum(tokens), 0), coalesce(sum(nano), 0) FROM leases WHERE run = ?"
+        )
+        leases = Spend(*self.db.execute(query, (number,)).fetchone())
+        self.book.enter(number, reserved=leases + jobs - self.book.of(number).reserved)
+
     def _room(self, run: int, worst: Spend, limit: Limit) -> bool:
         if limit.holds(self.book.of(run).total + worst):
             return True
@@ -287,9 +297,7 @@ class Pen:
         return int(self.db.execute(query, (self.name(model), body)).fetchall()[0][0])
 
     def _frame(self, call: Call) -> int:
-        given = call.sampling
-        # 1 and 1.0 are one in a dictionary, and two in a key
-        kind = (call.model, given, type(given.max_tokens), call.labels, call.schema, call.options)
+        kind = (call.model, call.sampling, call.labels, call.schema, call.options)
         number = self._frames.get(kind)
         if number is None:
             if len(self._frames) > MOST_NAMES:

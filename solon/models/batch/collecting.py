@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from solon.calls import Call, Reply, Usage
+from solon.calls import Call, Reply
 from solon.errors import CallFailed, Halt, Passing
 from solon.ledger_jobs import Fate, Job, Jobs
 from solon.models.batch.api import BatchAPI, Result
@@ -39,7 +39,6 @@ class Told:
     """
 
     answered: int = 0
-    usage: Usage = Usage()
     lost: Spend = Spend()
     unknown: int = 0
     failures: Counter[str] = field(default_factory=Counter)
@@ -110,5 +109,3 @@ async def _read(
     await asyncio.gather(*(keep(job.run, call, reply, asked_at, seconds) for call, reply in kept))
     await asyncio.to_thread(jobs.mark, job, fates.values())
     told.answered += len(kept)
-    for _, reply in kept:
-        told.usage += reply.usage

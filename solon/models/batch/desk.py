@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from solon.calls import Call, Can, Form, Reply, Usage
 from solon.complaints import counted
@@ -70,8 +71,8 @@ class Desk:
         meter: what calls cost in batch jobs.
         reserve: puts by what a job of the run may cost at most, for good; False where the budget does not hold it.
         release: takes that back from a run, and counts what may have been billed in vain.
-        pauses: seconds between two looks at a job, the first and the longest.
-        lag: seconds after which a batch that a provider does not list was not submitted.
+        pauses: seconds between two looks at a job, the first and the longest (default: PAUSES).
+        lag: seconds (default: LAG_SECONDS) after which a batch that a provider does not list was not submitted.
     """
 
     def __init__(
@@ -84,23 +85,25 @@ class Desk:
         meter: Meter | None = None,
         reserve: Callable[[Spend], Awaitable[bool]] = _always,
         release: Callable[[str, Spend, Spend], Awaitable[None]] = _unpaid,
-        pauses: tuple[float, float] = PAUSES,
-        lag: float = LAG_SECONDS,
+        pauses: tuple[float, float] | None = None,
+        lag: float | None = None,
     ) -> None:
         self.model = model
         self.jobs = jobs
         self.answered = self.failed = 0
-        self.usage = Usage()
+        self.usage, self.spent = Usage(), Spend()
         self._keep, self._known = keep, known
         self._worst = meter.worst if meter else lambda call: Spend(1)
+        self._paid = meter.paid if meter else lambda usage: Spend(1)
         self._reserve, self._release = reserve, release
-        self._pauses, self._lag = pauses, lag
+        self._pauses = PAUSES if pauses is None else pauses
+        self._lag = LAG_SECONDS if lag is None else lag
         self._api: BatchAPI | None = None
         self._parking: list[Call] = []
-        self._failures = False
+        self._failures = jobs.failures
         self._cases: dict[int, _Case] = {}
         self._trouble = ""
-        self._sending = Sending(model.server, 1, pauses)  # each wave has its own
+        self._sending = Sending(model.server, 1, self._pauses)  # each wave has its own
 
     @property
     def identity(self) -> str:
@@ -138,10 +141,12 @@ class Desk:
         raise Parked(self.name)
 
     async def close(self) -> None:
-        """Leave the jobs to whoever comes next."""
+        """Write down what waits, and leave the jobs to whoever comes next."""
+        await self._park()
         self._leave()
         if self._api:
             await self._api.close()
+            self._api = None
 
     async def settle(
         self, stop: asyncio.Event | None = None, tell: Callable[[BatchFacts], None] = lambda facts: None
@@ -153,16 +158,25 @@ class Desk:
         no later call can fare better, OverBudget where the budget holds not one more; what has come back is kept.
         """
         self._sending = Sending(self.model.server, self.api.most_calls, self._pauses)
-        work = asyncio.create_task(self._work(tell))
+        await self._until(self._work(tell), stop)
+
+    async def finish(
+        self, stop: asyncio.Event | None = None, tell: Callable[[BatchFacts], None] = lambda facts: None
+    ) -> None:
+        """See the jobs through that earlier processes left open, and send nothing; as `settle` otherwise."""
+        await self._until(self._rest(tell), stop)
+
+    async def _until(self, work: Coroutine[Any, Any, None], stop: asyncio.Event | None) -> None:
+        working = asyncio.create_task(work)
         stopped = asyncio.create_task((stop or asyncio.Event()).wait())
         try:
-            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
+            await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
         finally:
-            for task in (work, stopped):
+            for task in (working, stopped):
                 task.cancel()
-            await asyncio.gather(work, stopped, return_exceptions=True)
+            await asyncio.gather(working, stopped, return_exceptions=True)
             self._leave()
 
     # -- one round after the other
@@ -181,6 +195,15 @@ class Desk:
             if not facts.waiting and not facts.in_jobs:
                 return
             await asyncio.sleep(facts.next_look)
+
+    async def _rest(self, tell: Callable[[BatchFacts], None]) -> None:
+        self._take_up()
+        while self._cases:
+            await self._look_after(tell)
+            facts = await self._facts()
+            tell(facts)
+            if self._cases:
+                await asyncio.sleep(facts.next_look)
 
     async def _came_back(self, tell: Callable[[BatchFacts], None]) -> bool:
         """Return whether a job of an earlier process has ended: its rows go on first, and the next job is larger."""
@@ -361,19 +384,20 @@ class Desk:
     async def _collect(self, job: Job, case: _Case, tell: Callable[[BatchFacts], None]) -> None:
         """Read a job's results into the ledger, and close it."""
         job = self.jobs.note(job, state="ended", ended_at=time.time())
-        before = case.told.answered
-        try:
-            async for _ in collected(self.api, self.jobs, job, case.told, keep=self._keep, worst=self._worst):
-                tell(await self._facts())
-        finally:
-            self.answered += case.told.answered - before
+        async for _ in collected(self.api, self.jobs, job, case.told, keep=self._count, worst=self._worst):
+            tell(await self._facts())
         halt = case.told.halt or self._all_the_same(job, case.told)
         self.jobs.note(job, unknown=case.told.unknown)
-        self.usage += case.told.usage
         closed = await self._closed(job, "collected", tried=0 if halt else MOST_TRIES, spared=halt is not None)
         self.failed += closed.failed
         if halt:
             raise halt
+
+    async def _count(self, run: str, call: Call, reply: Reply, asked_at: float, seconds: float) -> None:
+        await self._keep(run, call, reply, asked_at, seconds)
+        self.answered += 1
+        self.usage += reply.usage
+        self.spent += self._paid(reply.usage)
 
     def _all_the_same(self, job: Job, told: Told) -> Halt | None:
         """Return what to halt for where every single call failed for one reason: the next job would fare as badly."""
