@@ -154,7 +154,7 @@ def record(folder: Path, prompts: int) -> Path:
     kept, chains = folder / "bodies.jsonl", folder / "chains.jsonl"
     settle(folder, prompts)
     with served("--keep", str(kept)) as url:
-        done = solon(folder, url, 64, 64)
+        done = solon(folder, url, 64, None)
         assert done.code == 0, "solon run failed"
     by_prompt: dict[str, list[Any]] = defaultdict(list)
     for line in kept.read_text(encoding="utf-8").splitlines():
