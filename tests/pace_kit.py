@@ -109,6 +109,7 @@ class LimitedServer:
     workers: int | None = None
     pace: Pace | None = None
     arrivals: list[tuple[float, bool, float]] = field(default_factory=list)
+    asked: int = 0
     inside: int = 0
     most_inside: int = 0
 
@@ -116,7 +117,7 @@ class LimitedServer:
         self._turns = asyncio.Semaphore(self.workers) if self.workers else None
 
     async def __call__(self, call: Call) -> Reply:
-        number = len(self.arrivals)
+        number = self.asked = self.asked + 1
         await asyncio.sleep(self.way * (0.7 + 0.6 * dice("way", number)))
         time = now()
         output = int(20 + 180 * dice("tokens", number))
@@ -136,7 +137,9 @@ class LimitedServer:
             await asyncio.sleep(self.way)
             self._heed(told)
             short = [limit.reset(time) if limit.kind == "window" else 60 / limit.a_minute for limit, _ in limits]
-            raise Passing("no_answer", "status 429", retry_after=max(short) if self.patient else None, throttled=True)
+            raise Passing(
+                "no_answer", "status 429", retry_after=max(short, default=1.0) if self.patient else None, throttled=True
+            )
         self.inside += 1
         self.most_inside = max(self.most_inside, self.inside)
         try:

@@ -40,19 +40,24 @@ OVERHEAD = 20
 
 
 class Concurrency:
-    """The limit on calls in flight, between 1 and `ceiling`."""
+    """The limit on calls in flight, between 1 and `ceiling`.
+
+    needed: calls in flight that a known rate comes to; on the way there slow start takes two steps at once
+    """
 
     def __init__(self, stated: int | None, *, ceiling: int = CEILING) -> None:
         self.stated = stated is not None
         self.ceiling = ceiling if stated is None else min(stated, ceiling)
         self.limit = self.ceiling if self.stated else min(START, self.ceiling)
+        self.needed = 0.0
         self._goal = self.ceiling  # doubled up to here, raised by one beyond
         self._slow_start = not self.stated
         self._cut_at = 0
         self._every, self._rounds = 1, 0
         self._knee: tuple[int, float] | None = None  # a limit that paid, and tokens a second at it
         self._cohort: int | None = None  # the first of the calls by which the limit is being judged
-        self._answers, self._seconds, self._work = 0, 0.0, 0.0
+        self._answers, self._full, self._idle = 0, 0, False
+        self._seconds, self._work = 0.0, 0.0
 
     def set_ceiling(self, ceiling: int) -> None:
         """Take another ceiling; a higher one is gone up to by doubling."""
@@ -76,8 +81,8 @@ class Concurrency:
         self._set(max(1, old // 2))
 
     def idle(self) -> None:
-        """Take notice that something else than the limit keeps calls back: how fast answers come says nothing now."""
-        self._cohort = None
+        """Take notice that something else than the limit keeps calls back: that answers come no faster says nothing."""
+        self._idle = True
 
     def answered(self, number: int, seconds: float, tokens: int, *, sent: int, full: bool) -> None:
         """Count an answer.
@@ -88,9 +93,6 @@ class Concurrency:
         sent:    how many have been sent by now
         full:    the limit was in full use when it came
         """
-        if not full:
-            self._cohort = None
-            return
         if self._cohort is None or sent > self._cohort + 4 * self.limit:
             self._look(sent)
             return
@@ -98,16 +100,18 @@ class Concurrency:
         if not self._cohort <= number < self._cohort + self.limit:
             return
         self._answers += 1
+        self._full += full
         self._seconds += seconds
         self._work += OVERHEAD + tokens
         if self._answers < MOST_OF * self.limit:
             return
-        if self.stated or self._pays(self.limit * self._work / max(self._seconds, 1e-9)):
+        if 2 * self._full >= self._answers and (self.stated or self._pays()):
             self._raise()
         self._look(sent)
 
-    def _pays(self, speed: float) -> bool:
-        """Return whether the limit may be raised further; if not, it has been taken back to what paid."""
+    def _pays(self) -> bool:
+        """Return whether the limit may be raised further; where it brought nothing, it is taken back to what did."""
+        speed = self.limit * self._work / max(self._seconds, 1e-9)
         if self._knee is None or self.limit <= self._knee[0]:
             self._knee = (self.limit, speed)
             return True
@@ -115,6 +119,8 @@ class Concurrency:
         if grown < (2 if self._slow_start else 1.5):
             return True
         if gained < 1 + (grown - 1) / 4 and self.limit > UNTRIED:
+            if self._idle:
+                return False
             self._slow_start = False
             self._every, self._rounds = min(MOST_ROUNDS, 2 * self._every), 0
             self.limit = self._knee[0]
@@ -126,7 +132,7 @@ class Concurrency:
 
     def _raise(self) -> None:
         if self._slow_start and self.limit < self._goal:
-            self.limit = min(2 * self.limit, self._goal)
+            self.limit = min((4 if self.needed >= 4 * self.limit else 2) * self.limit, self._goal)
             return
         self._slow_start = False
         self._rounds += 1
@@ -136,7 +142,8 @@ class Concurrency:
 
     def _look(self, sent: int) -> None:
         """Count anew, from calls that are sent from now on."""
-        self._cohort, self._answers, self._seconds, self._work = sent, 0, 0.0, 0.0
+        self._cohort, self._answers, self._full, self._idle = sent, 0, 0, False
+        self._seconds, self._work = 0.0, 0.0
 
     def _set(self, limit: int) -> None:
         self.limit, self._cohort = limit, None

@@ -207,9 +207,11 @@ class Gate:
         self._allowance.settle(call, attempt.cost, reply.usage, now)
         concurrency = self._concurrency
         if concurrency.limit < concurrency.ceiling:
+            seconds = now - attempt.begun
+            concurrency.needed = seconds * (self._allowance.limit("requests") or 0.0) / 60
             concurrency.answered(
                 int(attempt.sent[0]) - 1,
-                now - attempt.begun,
+                seconds,
                 reply.usage.output,
                 sent=int(self._allowance.sent[0]),
                 full=self.in_flight >= concurrency.limit,
@@ -372,7 +374,7 @@ class Gate:
         if attempt.bursts == refusals.bursts:
             # a rate that is known explains the refusal, unless the limit in flight was in full use as well
             known = self._allowance.known
-            fresh = refusals.refused(now, took=now - attempt.begun, told=asked)
+            fresh = refusals.refused(now, took=now - attempt.begun, told=asked, in_flight=self.in_flight)
             if fresh and (not known or self.in_flight >= 0.9 * self.limit):
                 self._concurrency.cut()
         elif asked is not None:

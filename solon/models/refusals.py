@@ -15,6 +15,9 @@ From then on calls go a little slower than that, for two thirds of the time that
 until the next refusal makes it better. The estimate spans two and a half minutes at most, so a limit that has changed
 is learned anew; one that has changed by much, at once.
 
+A server may also refuse because too many calls are in flight; halving these is then all there is to do. That it is about
+a rate shows when it refuses again with clearly fewer in flight.
+
 Where the server said how long to wait, that is obeyed; where not, the door stays shut for half a second, and while
 refusals go on for a fifth of the time since they began. Then it opens by a crack: one call goes, and the others follow
 when it was not refused.
@@ -44,6 +47,13 @@ STEP = 0.03
 SHUT = (0.5, 15.0)
 """Fewest and most seconds that the door is shut where the server does not say for how long."""
 
+FEW, LESS, HALF = 2, 0.8, 0.5
+"""A refusal with so few calls in flight, or with so much less than at an earlier one, is about a rate. The first one may
+have come with twice as many in flight as there is room for, since the limit had been doubled."""
+
+LONG = 1.0
+"""... and so is one that says to wait for longer than so many seconds."""
+
 FORGOTTEN = 8.0
 """A rate that has grown so many times beyond its estimate without a refusal is no limit any more."""
 
@@ -71,6 +81,8 @@ class Refusals:
         self._last_refused, self._let_in = -inf, 0.0  # and how much was let in within the minute before
         self._first_opened = inf
         self._spans: deque[tuple[float, int]] = deque()
+        self._crowd = self._crowds = 0  # calls in flight at a first refusal, and how many of these there were
+        self._by_rate = False
         self._rate = inf
         self._known_at, self._hold, self._step = -inf, HOLD[0], STEP
 
@@ -79,18 +91,25 @@ class Refusals:
         """Return the learned rate, a second, or None before the first refusal."""
         return None if self._rate == inf else self._rate
 
-    def refused(self, now: float, *, took: float, told: float | None) -> bool:
+    def refused(self, now: float, *, took: float, told: float | None, in_flight: int) -> bool:
         """Shut the door for the first refusal of a burst; True where calls have been let in since the one before.
 
         took: seconds from question to refusal
         told: seconds that the server asked to wait
+        in_flight: calls that were on their way
         """
         self.bursts += 1
-        self._took += 0.3 * (min(took, 2.0) - self._took)
         fresh = self._refused_since is None
+        # refused with few in flight where many were let in before: not the many are too many
+        fewer = in_flight <= FEW or in_flight < (LESS if self._crowds > 1 else HALF) * self._crowd
+        self._by_rate = self._by_rate or fewer or (told or 0.0) > LONG
+        if fresh:
+            self._crowds += 1
+            self._crowd = in_flight if self._crowds <= 2 else self._crowd
+        self._took += 0.3 * (min(took, 2.0) - self._took)
         if self._refused_since is None:
             self._refused_since = now
-        low, high = SHUT
+        low, high = max(SHUT[0], min(2.0, 2 / self._rate)), SHUT[1]
         wait = min(high, max(low, 0.2 * (now - self._refused_since))) if told is None else told
         self._last_refused, self._let_in = now - took, self._minute.total(now)
         self._crack, self._ajar, self._candidate = told is None, True, None
@@ -136,7 +155,7 @@ class Refusals:
             return self._rate * (MARGIN + rounds * (1 + self._step - MARGIN))
         grown = (1 + self._step) ** (2.0 ** min(rounds - 1, 20.0))
         if grown > FORGOTTEN:
-            self._rate = inf
+            self._rate, self._by_rate, self._crowd, self._crowds = inf, False, 0, 0
             self._spans.clear()
             return inf
         return self._rate * grown
@@ -148,7 +167,7 @@ class Refusals:
         (begun, before), self._candidate = self._begun, None
         self._begun = (opened, let_in)
         self._refused_since = None
-        if not self.learning or opened <= begun:
+        if not (self.learning and self._by_rate) or opened <= begun:
             return
         # the limit came back at some time between the last refusal and now
         late = (opened - self._last_refused) / 2
