@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +162,36 @@ def spoil(path: Path, column: str, blob: bytes) -> None:
 def cut_in_half(path: Path) -> None:
     in_a_thread(filled(path, questions(300)))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+VERSION_1 = """
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, model TEXT NOT NULL, asked_at REAL NOT NULL,
+    seconds REAL NOT NULL, call BLOB NOT NULL, reply BLOB NOT NULL
+);
+CREATE INDEX calls_by_model ON calls (model);
+CREATE TABLE owners (
+    id TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, born TEXT NOT NULL, until REAL NOT NULL
+);
+CREATE TABLE leases (key TEXT PRIMARY KEY, owner TEXT NOT NULL);
+CREATE TABLE probes (model TEXT PRIMARY KEY, can TEXT NOT NULL, asked_at REAL NOT NULL);
+"""
+
+
+def version_1(path: Path, asked: list[tuple[Call, Reply]]) -> None:
+    """Write a ledger as Solon did before there were purses and shared texts; its calls were asked at 1.0, 2.0, ..."""
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.executescript(VERSION_1)
+    for number, (call, reply) in enumerate(asked, 1):
+        texts = [zlib.compress(text.encode("utf-8", "surrogatepass"), 3) for text in (call.to_json(), reply.to_json())]
+        row = (call.key, call.model, float(number), 0.5, *texts)
+        db.execute("INSERT INTO calls (key, model, asked_at, seconds, call, reply) VALUES (?, ?, ?, ?, ?, ?)", row)
+    db.execute("INSERT INTO probes VALUES ('m', '{\"logprobs\": true}', 1.0)")
+    db.execute("PRAGMA application_id = 83952897")
+    db.execute("PRAGMA user_version = 1")
+    db.commit()
+    db.close()
 
 
 # -- another process -----------------------------------------------------------------------------------------

@@ -48,14 +48,13 @@ def ledger_verify(
         typer.echo(f"entry {number}: {what}")
     if len(found.damaged) > SHOWN:
         typer.echo(f"... and {len(found.damaged) - SHOWN:,} more")
+    damaged = f"{len(found.damaged):,} damaged {_calls(len(found.damaged))}"
     if not found.damaged:
         typer.echo("nothing can be dropped: move the file away, or take over what can be read with solon ledger merge")
     elif drop:
-        typer.echo(f"{len(found.damaged):,} damaged {_calls(len(found.damaged))} dropped: they will be asked again")
+        typer.echo(f"{damaged} dropped: they will be asked again")
     else:
-        typer.echo(
-            f"{len(found.damaged):,} damaged {_calls(len(found.damaged))}; with --drop they are removed, and asked again"
-        )
+        typer.echo(f"{damaged}; --drop removes them, and they are asked again")
     raise typer.Exit(1)
 
 
