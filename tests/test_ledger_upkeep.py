@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ledger_kit import FLAT, Counting, change, cut_in_half, filled, look, one_line, question, questions, read, said
-from run_kit import Solon
+from run_kit import Solon, desk
 
 from solon.calls import Call, Message, Reply, Usage
 from solon.errors import StorageError
@@ -277,3 +278,29 @@ async def test_a_ledger_that_can_only_be_read_answers_and_says_why_it_writes_not
     assert model.asked == [], "nothing is paid for that cannot be written down"
     await ledger.close()
     assert read(path) == before
+
+
+def test_on_a_read_only_ledger_all_that_asks_nobody_works_and_a_run_ends_before_anything_is_paid(
+    tmp_path: Path, solon: Solon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = desk(tmp_path / "desk")
+    assert solon("run", made.recipe, "-q").code == 0
+    asked, ledger = made.asked(), (made.path / ".solon" / "ledger.db").resolve()
+    access = os.access
+
+    def shut(place: Path, mode: int, **more: bool) -> bool:
+        return not (mode == os.W_OK and Path(place).resolve() == ledger) and access(place, mode, **more)
+
+    monkeypatch.setattr("os.access", shut)
+    told = solon("plan", made.recipe)
+    assert (told.code, told.err) == (0, "")
+    assert solon("show", "1", "--run", made.latest, "--calls").out.count("not in the ledger") == 0
+    shutil.rmtree(made.path / "runs")
+    told = solon("run", made.recipe, "-q", "--offline")
+    assert (told.code, told.err) == (0, "")
+    assert (solon("ledger", "verify", ledger).code, solon("ledger", "stats", ledger).code) == (0, 0)
+    (made.path / "prompts.txt").write_text("What is new?\n", encoding="utf-8")
+    told = solon("run", made.recipe, "-q")
+    assert (told.code, len(told.err.splitlines())) == (4, 1)
+    assert "ledger.db: it cannot be written; check the permissions" in told.err
+    assert made.asked() == asked
