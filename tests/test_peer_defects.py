@@ -13,6 +13,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from batch_kit import Batch, BatchServer, Walk, expected
+from ledger_kit import Counting, question, until
 from story_kit import candidates
 
 from solon import yamls
@@ -521,3 +523,68 @@ def said(call):
     assert chosen == {"Question 0": ("response", "a good answer"), "Question 1": ("revision.1", "a good revision")}
     assert done.quality.original_chosen == 1
     assert json.loads((done.folder.path / "run.json").read_text(encoding="utf-8"))["story"] == "revision"
+
+
+# -- 13 ------------------------------------------------------------------------------------------------------
+
+
+def written() -> int:
+    """Return the bytes that this process has handed to the system to write, in all its life."""
+    for line in Path("/proc/self/io").read_text(encoding="ascii").splitlines():
+        if line.startswith("wchar: "):
+            return int(line.split()[1])
+    raise AssertionError("no wchar in /proc/self/io")
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not count what a process writes")
+async def test_what_a_reply_costs_to_write_down_does_not_grow_with_what_is_remembered(tmp_path: Path) -> None:
+    """safety-tooling (defect 13): a cache of 20 JSON files a setting, one of which each save rewrites as a whole."""
+    ledger, model = Ledger.open(tmp_path / "ledger.db"), Counting()
+    door = ledger.door(model)
+    numbers = iter(range(1_000_000))
+
+    async def bytes_a_reply() -> float:
+        """Ask one after the other: a commit a reply, which is when a reply costs most."""
+        before = written()
+        for _ in range(100):
+            await door(question(next(numbers)))
+        return (written() - before) / 100
+
+    async def remember(count: int) -> None:
+        await asyncio.gather(*(door(question(next(numbers))) for _ in range(count)))
+
+    try:
+        await remember(1000)
+        few = await bytes_a_reply()
+        await remember(9000)
+        many = await bytes_a_reply()
+    finally:
+        await ledger.close()
+    # ten times as much is remembered: a tree of pages grows by a page in depth at most, a file that is rewritten tenfold
+    assert many < 2 * few
+    assert many < 100_000
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+async def test_answers_of_one_batch_job_are_kept_while_the_others_still_wait(tmp_path: Path, provider: str) -> None:
+    """safety-tooling (defect 13): results of a batch are cached only after all its chunks have returned."""
+
+    class Held(BatchServer):
+        held = True
+
+        def looked(self, batch: Batch) -> bool:
+            return not (self.held and batch.number) and super().looked(batch)
+
+    with Held(provider) as server:
+        async with Walk(provider, server.url, tmp_path / "ledger.db") as walk:
+            walk.desk.api.most_calls = 3
+            ended = asyncio.create_task(walk.rows(6))
+            try:
+                await until(lambda: len(server.batches) >= 2 and len(walk.kept) >= 3)
+                assert not ended.done()
+                assert len(walk.kept) == 3
+            finally:
+                server.held = False
+            assert await ended == expected(provider, server.url, 6)
+        # whoever is killed then finds them: they were in the file, not in a process
+        assert set(server.billed.values()) == {1}
