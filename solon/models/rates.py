@@ -35,7 +35,10 @@ APART = 3.0
 """Seconds between two answers that are compared. Anthropic's resets are told in whole seconds."""
 
 FEW = 0.05
-"""Share of a limit below which what remains in a bucket is looked at."""
+"""Share of a limit below which what remains in a bucket sets the rate."""
+
+LEAST = 0.05
+"""Share of what flows in that is asked for even where nothing remains: the next answer may tell of more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +124,12 @@ class Rate:
             self._set(even if self._empty else min(even, left * self._share / reset), now)
             return
         self._held_until, self._empty = -inf, False
-        if told.remaining < FEW * told.limit and told.reset > 0:
-            self._set(min(even, MARGIN * self._share * (told.limit - told.remaining) / told.reset), now)
+        fill = (told.limit - told.remaining) / told.reset if told.reset > 0 else inf
+        left = told.remaining - since + (fill * age if fill < inf else 0.0)
+        few = max(FEW * told.limit, 1.0)
+        if left < few and fill < inf:
+            # somebody else drinks from it too: as much less as it is emptier, which settles where both have enough
+            self._set(min(even, MARGIN * self._share * fill * max(LEAST, left / few)), now)
         else:
             self._set(even, now)
 

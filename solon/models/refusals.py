@@ -15,8 +15,8 @@ From then on calls go a little slower than that, for two thirds of the time that
 until the next refusal makes it better. The estimate spans two and a half minutes at most, so a limit that has changed
 is learned anew; one that has changed by much, at once.
 
-A server may also refuse because too many calls are in flight; halving these is then all there is to do. That it is about
-a rate shows when it refuses again with clearly fewer in flight.
+A server may also refuse because too many calls are in flight; halving these is then all there is to do. That it is
+about a rate shows when it refuses again with clearly fewer in flight.
 
 Where the server said how long to wait, that is obeyed; where not, the door stays shut for half a second, and while
 refusals go on for a fifth of the time since they began. Then it opens by a crack: one call goes, and the others follow
@@ -48,8 +48,8 @@ SHUT = (0.5, 15.0)
 """Fewest and most seconds that the door is shut where the server does not say for how long."""
 
 FEW, LESS, HALF = 2, 0.8, 0.5
-"""A refusal with so few calls in flight, or with so much less than at an earlier one, is about a rate. The first one may
-have come with twice as many in flight as there is room for, since the limit had been doubled."""
+"""A refusal with so few calls in flight, or with so much less than at an earlier one, is about a rate. The first one
+may have come with twice as many in flight as there is room for, since the limit had been doubled."""
 
 LONG = 1.0
 """... and so is one that says to wait for longer than so many seconds."""
