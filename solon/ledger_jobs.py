@@ -139,6 +139,13 @@ class Jobs:
             )
             bury(db, "id = ?", call)
 
+    def parked(self) -> list[tuple[str, str, int]]:
+        """Return (run, model's identity, calls) of all that waits and is in no job."""
+        return self._all(
+            "SELECT w.run, c.identity, count(*) FROM waits w JOIN calls c ON c.id = w.call WHERE c.job IS NULL "
+            "GROUP BY w.run, c.identity ORDER BY w.run, c.identity"
+        )
+
     # -- jobs
 
     def intend(self, intent: str, identity: str, name: str, calls: Iterable[int], worst: Spend) -> Job | None:

@@ -15,6 +15,7 @@ import typer
 
 from solon.cli import (  # noqa: F401, they bring the commands
     auditing,
+    batches,
     checking,
     comparing,
     converting,
@@ -28,7 +29,7 @@ from solon.cli import (  # noqa: F401, they bring the commands
     watching,
     working,
 )
-from solon.cli.apps import app, constitution_app, ledger_app, models_app
+from solon.cli.apps import app, batch_app, constitution_app, ledger_app, models_app
 from solon.errors import SolonError
 
 __all__ = ["app", "main"]
@@ -36,6 +37,7 @@ __all__ = ["app", "main"]
 app.add_typer(constitution_app, name="constitution")
 app.add_typer(models_app, name="models")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(batch_app, name="batch")
 
 
 def main() -> None:

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-__all__ = ["Latest", "Limit", "RecipeFile", "Reference", "app", "constitution_app", "ledger_app", "models_app"]
+__all__ = [
+    "Latest", "Limit", "RecipeFile", "Reference", "app", "batch_app", "constitution_app", "ledger_app", "models_app",
+]  # fmt: skip
 
 
 class _Commands(TyperGroup):
@@ -44,11 +46,12 @@ constitution_app = typer.Typer(
     cls=_Commands, help="Look at, compare, test and convert constitutions.", no_args_is_help=True
 )
 models_app = typer.Typer(help="Look at the models of a recipe.", no_args_is_help=True)
+batch_app = typer.Typer(help="Look after provider batch jobs.", no_args_is_help=True)
 ledger_app = typer.Typer(help="Look after the ledger: what was asked and answered.", no_args_is_help=True)
 
 STORY = (
     "init", "check", "plan", "run", "status", "pause", "resume", "tune", "show", "pairs", "compare", "watch", "export",
-    "train", "constitution", "schema", "models", "ledger",
+    "train", "constitution", "schema", "models", "ledger", "batch",
     # of `constitution`
     "diff", "test", "audit", "infer", "import",
 )  # fmt: skip

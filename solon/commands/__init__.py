@@ -8,6 +8,7 @@ The command line and the service both call these; so may you.
 
 from __future__ import annotations
 
+from solon.commands.batches import BatchJobs, give_up_jobs, list_jobs
 from solon.commands.checks import Ability, Checked, Page, Problem, check_files, check_models
 from solon.commands.ledgers import compact_ledger, forget_calls, ledger_statistics, merge_ledgers, verify_ledger
 from solon.commands.plans import Planned, plan_recipe
@@ -16,6 +17,7 @@ from solon.commands.runs import Done, run_recipe
 
 __all__ = [
     "Ability",
+    "BatchJobs",
     "Checked",
     "Done",
     "Page",
@@ -27,7 +29,9 @@ __all__ = [
     "check_models",
     "compact_ledger",
     "forget_calls",
+    "give_up_jobs",
     "ledger_statistics",
+    "list_jobs",
     "merge_ledgers",
     "plan_recipe",
     "run_recipe",
