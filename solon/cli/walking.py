@@ -18,6 +18,7 @@ from solon.cli.panel import one_line, panel
 from solon.cli.screen import console, counted, plain
 from solon.cli.tables import print_done
 from solon.commands import Done, run_recipe
+from solon.commands.process import walk_alone
 from solon.errors import FAILED_ROWS, OverBudget
 from solon.pipelines.run import RunFolder
 from solon.pipelines.standing import Standing
@@ -47,6 +48,7 @@ def walk_recipe(
 
     texts: questions and answers stand in the OpenTelemetry spans, where there are any
     """
+    walk_alone()
     told = console(stderr=True)
     view = _view(shown, told)
     go_on = f"solon run {shlex.quote(str(path))}" + (f" --limit {limit}" if limit else "")
