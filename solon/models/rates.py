@@ -31,6 +31,9 @@ MARGIN = 0.985
 BURST = 0.5
 """Seconds of a limit that may go at once."""
 
+PERIODS = (10.0, 60.0, 3600.0, 86_400.0)
+"""Seconds that windows are known to last."""
+
 APART = 3.0
 """Seconds between two answers that are compared. Anthropic's resets are told in whole seconds."""
 
@@ -160,7 +163,8 @@ class Rate:
         if still != steady:
             self.kind = "window" if still else "bucket"
         elif self.kind == "window" and moved > 5 and apart < 3 * APART:
-            self._period = float(round(moved))  # the next window has begun
+            # the next window has begun
+            self._period = next((period for period in PERIODS if 0.8 < moved / period < 1.25), self._period)
 
 
 class LastMinute:

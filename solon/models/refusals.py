@@ -44,6 +44,9 @@ HOLD = (0.5, 100.0)
 STEP = 0.03
 """How far beyond the estimate is gone in the time after that, then doubled; more where few calls were counted."""
 
+ENOUGH, OTHER = 10, 0.25
+"""So many calls that show a rate which differs by so much from what was known: the limit has changed."""
+
 SHUT = (0.5, 15.0)
 """Fewest and most seconds that the door is shut where the server does not say for how long."""
 
@@ -178,17 +181,26 @@ class Refusals:
             self._know(now, max(1.0, minute), seconds, sure=late / seconds)
             self._hold = min(self._hold, 20.0)
             return
-        span, calls = opened - begun, let_in - before
         seconds, total = self._sums()
-        if calls >= 10 and seconds and abs(calls / span / (total / seconds) - 1) > 0.25:
-            self._spans.clear()
-        self._spans.append((span, max(1, calls)))
+        self._spans.append((opened - begun, max(1, let_in - before)))
+        if seconds and (recent := self._changed(total / seconds)):
+            self._spans = deque(list(self._spans)[-recent:])
+            self._first_opened = opened
         while len(self._spans) > 1 and self._sums()[0] - self._spans[0][0] >= SPAN:
             self._spans.popleft()
         seconds, total = self._sums()
         if opened - 60 >= self._first_opened and minute / 60 > total / seconds:
             seconds, total = 60.0, minute
         self._know(now, total, seconds, sure=late / seconds)
+
+    def _changed(self, rate: float) -> int:
+        """Return how many of the latest spans together say that it is quite another rate now; 0 where they do not."""
+        seconds = calls = 0.0
+        for recent, (span, let_in) in enumerate(reversed(self._spans), start=1):
+            seconds, calls = seconds + span, calls + let_in
+            if calls >= ENOUGH:
+                return recent if abs(calls / seconds / rate - 1) > OTHER else 0
+        return 0
 
     def _know(self, now: float, calls: float, seconds: float, *, sure: float) -> None:
         self._rate = calls / seconds
