@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 RunPlace = Annotated[Path, typer.Argument(help="A run folder, or a recipe: its last run.")]
 LATEST = Path("runs/latest")
 LOOK_SECONDS = 1.0
+WIDE = 1000
 
 
 @app.command()
@@ -117,7 +118,14 @@ def _print(seen: Status, *, as_json: bool) -> None:
     else:
         from solon.cli.screen import console
 
-        console(soft_wrap=False).print(_block(seen))
+        out = console(soft_wrap=False)
+        if out.is_terminal:
+            out.print(_block(seen))
+        else:  # no line is folded, nor filled up, for whoever reads it through a pipe
+            out.width = WIDE
+            with out.capture() as told:
+                out.print(_block(seen))
+            typer.echo("\n".join(line.rstrip() for line in told.get().rstrip().split("\n")))
 
 
 def _block(seen: Status) -> Group:

@@ -99,7 +99,7 @@ class Desk:
         self._pairs, self._aside = store.pairs, store.tally()  # of earlier walks
         self._purse = Money()
         self._states: dict[int, str] = {}
-        self._unwritable = ""
+        self._unwritable: set[str] = set()
         self._written = self._noted = float("-inf")
         self._exporting = False
         try:
@@ -179,7 +179,8 @@ class Desk:
             self._write(standing)
         if now - self._noted >= NOTE_SECONDS:
             self._noted = now
-            self._kept(lambda: self.folder.note(self.progress, started=self._started, spent=self.shop.spent()))
+            spent = self.shop.spent()
+            self._kept("note", lambda: self.folder.note(self.progress, started=self._started, spent=spent))
         if self.telemetry:
             self.telemetry.observe(standing)
         if self._watch:
@@ -277,22 +278,22 @@ class Desk:
 
     def _steer(self, act: Callable[[], list[str]]) -> None:
         was = self._control.paused
-        self._kept(lambda: self.say(*act()))
+        self._kept("control", lambda: self.say(*act()))
         if was and not self._control.paused:
             self._pulse.forget()
 
     def _write(self, standing: Standing) -> None:
-        self._kept(lambda: write_standing(self.folder.path, standing))
+        self._kept("standing", lambda: write_standing(self.folder.path, standing))
 
-    def _kept(self, act: Callable[[], None]) -> None:
+    def _kept(self, what: str, act: Callable[[], None]) -> None:
         """Do what only serves looking on; where the disk refuses, say so once: the walk itself says what it needs."""
         try:
             act()
-            self._unwritable = ""
+            self._unwritable.discard(what)
         except (OSError, StorageError) as problem:
-            if not self._unwritable:
+            if what not in self._unwritable:
+                self._unwritable.add(what)
                 self.say(f"cannot be written down just now: {problem}")
-            self._unwritable = str(problem)
 
 
 def _server(facts: PaceFacts) -> Server:
