@@ -145,8 +145,10 @@ def money_told(known: Money) -> str:
         told += f" of {known.budget}"
     if known.projected is not None and known.spent != known.projected:
         told += f", about {money(known.projected)} when done"
+    if known.left and "USD" not in known.budget:
+        told += f", {known.left} left"
     if known.lost:
-        told += f"; {money(known.lost)} of it for calls that nobody heard the answer of"
+        told += f"; {money(known.lost)} perhaps lost"
     if known.saved:
         told += f"; memory saved {money(known.saved)}"
     return told
@@ -163,7 +165,7 @@ def one_line(standing: Standing) -> str:
         f"{tokens.input + tokens.output:,} tokens",
         f"{rows.set_aside:,} set aside",
     ]
-    told += [f"{server.model} {server.in_flight:,} of {server.limit:,} in flight" for server in standing.servers]
+    told += [_in_flight(server) for server in standing.servers[:SERVERS_SHOWN]]
     if standing.money.spent or standing.money.budget:
         told.append(money_told(standing.money))
     told.append(_when(standing))
@@ -175,6 +177,12 @@ def shortened(count: int) -> str:
     if count >= 1_000_000_000:
         return f"{count / 1e9:.2f}B"
     return f"{count / 1e6:.1f}M" if count >= 1_000_000 else f"{count:,}"
+
+
+def _in_flight(server: Server) -> str:
+    of = "" if server.share is None or not server.share_of else f" ({100 * server.share:.0f} % of {server.share_of})"
+    told = f"{plain(server.model)} {server.in_flight:,} of {server.limit:,} in flight{of}"
+    return told if server.state == "open" else f"{told}, {server.state} for {duration(server.since)}"
 
 
 def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
