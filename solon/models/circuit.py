@@ -4,9 +4,10 @@
     circuit.away                           nothing new is asked but one probe at growing intervals
     circuit.succeeded(now)                 any answer ends it
 
-The circuit opens when eight attempts in a row have failed, of several calls, over ten seconds in which not one
-succeeded. A call counts only if its own trouble began after the last answer to anybody: one that the server chokes on
-fails while others succeed, and stays alone with it.
+The circuit opens when eight attempts in a row have failed, of several calls, and no fewer than are on their way, over
+ten seconds in which not one succeeded; until then, from the eighth on, two calls at a time are asked. A call counts
+only if its own trouble began after the last answer to anybody: one that the server chokes on fails while others
+succeed, and stays alone with it.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ class Circuit:
     """Whether the server is away.
 
     away:  whether it is
+    in_doubt: whether it may be
     since: when that was found out
     words: the server's last ones
     """
 
     def __init__(self) -> None:
-        self.away = False
+        self.away = self.in_doubt = False
         self.since = 0.0
         self.words = ""
         self.last_good = -inf
@@ -43,13 +45,16 @@ class Circuit:
         self._troubled: set[int] = set()
         self._began = 0.0
 
-    def failed(self, call: int, *, first: float, begun: float, now: float, words: str, calls: int) -> bool:
+    def failed(
+        self, call: int, *, first: float, begun: float, now: float, words: str, calls: int, in_flight: int
+    ) -> bool:
         """Count a failure; True where it opens the circuit.
 
         call:  names the call
         first: when its first attempt that failed was over
         begun: when this attempt was sent
         calls: how many are there, in flight or waiting
+        in_flight: how many others are on their way
         """
         if first <= self.last_good:
             return False
@@ -60,8 +65,10 @@ class Circuit:
             self._began = begun
         self._failures += 1
         self._troubled.add(call)
-        enough = len(self._troubled) >= max(2, min(CALLS, calls))
-        if self._failures < FAILURES or not enough or now - self._began < SECONDS:
+        # answers may take longer than failures: those on their way may be good
+        enough = self._failures >= max(FAILURES, in_flight)
+        self.in_doubt = enough and len(self._troubled) >= max(2, min(CALLS, calls))
+        if not self.in_doubt or now - self._began < SECONDS:
             return False
         self.away, self.since = True, now
         self._interval = PROBES[0]
@@ -80,6 +87,7 @@ class Circuit:
             return None
         self._failures = 0
         self._troubled.clear()
+        self.in_doubt = False
         if not self.away:
             return None
         self.away = False

@@ -38,6 +38,9 @@ GLANCE = 0.25
 SHORT = 0.1
 """Share of a limit below which what remains of it runs short."""
 
+DOUBT = 2
+"""Calls in flight while nothing but failures comes back."""
+
 NAP = 0.002
 """Shortest alarm in seconds: at a thousand calls a second, two go at a time."""
 
@@ -230,7 +233,13 @@ class Gate:
             self._refuse(attempt, now, asked)
         elif failure.reason == "no_answer":
             opened = self.circuit.failed(
-                call, first=first, begun=attempt.begun, now=now, words=failure.detail, calls=self.inside
+                call,
+                first=first,
+                begun=attempt.begun,
+                now=now,
+                words=failure.detail,
+                calls=self.inside,
+                in_flight=self.in_flight - 1,
             )
             if opened:
                 self._held = True
@@ -267,7 +276,7 @@ class Gate:
         now = self.clock()
         self._held = self._paused or self.circuit.away or self._refusals.shut_until > now
         while self._waiting:
-            if self._expired(now) and (self.circuit.next_probe > now or self.in_flight >= self.limit):
+            if self._expired(now) and (self.circuit.next_probe > now or self._full()):
                 self._fail_all(self._given_up(now))
                 return
             delay = self._delay(now)
@@ -320,13 +329,16 @@ class Gate:
         return "told to wait" if self._refusals.shut_until > now else "open"
 
     def _short(self, now: float) -> bool:
-        return self.in_flight >= self._concurrency.limit or self._allowance.wait(now) > 0
+        return self._full() or self._allowance.wait(now) > 0
+
+    def _full(self) -> bool:
+        return self.in_flight >= (DOUBT if self.circuit.in_doubt else self._concurrency.limit)
 
     def _delay(self, now: float) -> float:
         """Return the seconds until the first in line may go; infinity where something else will say so."""
         if self._paused:
             return inf
-        full = self.in_flight >= self._concurrency.limit
+        full = self._full()
         if self.circuit.away:
             expiry = self.circuit.since + self.outage_patience
             due = inf if full else self.circuit.next_probe
