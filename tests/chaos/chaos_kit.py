@@ -14,7 +14,7 @@ import json
 import os
 import sys
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from answers import digest_of  # noqa: E402
 from run_kit import Desk, Told, desk, finished, started  # noqa: E402
 from server import Load  # noqa: E402
 
+from solon.calls import Can  # noqa: E402
 from solon.ledger import Ledger  # noqa: E402
 from solon.models.openai import OpenAIModel  # noqa: E402
 from solon.models.spec import ModelSpec  # noqa: E402
@@ -44,19 +45,13 @@ def http_desk(path: Path, server: Load, *, rows: int, model: dict[str, Any] | No
     asked = {"use": "openai:tiny", "base_url": f"{server.url}/v1", "identity": "tiny", "concurrency": 32}
     given = {"window": 64, **recipe}
     made = desk(path, prompts=rows, model={**asked, **(model or {})}, **given)
-    probed(made, server)
-    return made
-
-
-def probed(made: Desk, server: Load) -> None:
-    """Let the recipe's plan find out what the judge can do, while nothing goes wrong, and forget the question."""
-    before = server.manners
-    server.change()
-    told = finished(started("plan", made.recipe, cwd=made.path))
-    assert told.code == 0, told
-    server.change(**vars(before))
+    # what the judge can do is known beforehand, so that the books hold the rows' own questions alone
+    ledger = Ledger.open(made.path / ".solon" / "ledger.db")
+    ledger.record_probe("tiny", asdict(Can(logprobs=True)))
+    asyncio.run(ledger.close())
     server.bodies.seek(0)
     server.bodies.truncate()
+    return made
 
 
 def run(made: Desk, timeout: float = 600) -> Told:

@@ -18,7 +18,7 @@ from run_kit import Desk, data_of, started
 
 from solon.errors import FAILED_ROWS
 
-ROWS = size(150, 2000)
+ROWS = size(60, 2000)
 HASTE = {"timeout": 1.0, "patience": 120.0}
 QUICK = {"retry_after": 0.05, "drip": 0.2}
 BAD = ("empty", "length", "refusal", "junk")
@@ -145,14 +145,11 @@ def test_none_of_fifty_bad_answers_of_status_200_is_kept_as_data(tmp_path: Path,
 
 @pytest.mark.parametrize(("latency", "kills"), [(0.2, size(3, 50)), (1.5, size(2, 50))])
 def test_killed_at_random_moments_a_run_ends_as_the_unbroken_one_and_pays_for_nothing_twice(
-    tmp_path: Path, server: Load, latency: float, kills: int
+    tmp_path: Path, server: Load, unbroken: Desk, latency: float, kills: int
 ) -> None:
     """At most what was in flight at a kill is asked again; what the ledger holds never is; the command is the same."""
-    rows, flying = size(24, 400), 16
-    server.change()
-    whole = http_desk(tmp_path / "whole", server, rows=rows)
-    assert run(whole).code == 0
-    made = http_desk(tmp_path / "killed", server, rows=rows, model={"concurrency": flying}, window=24)
+    flying = 16
+    made = http_desk(tmp_path, server, rows=ROWS, model={"concurrency": flying}, window=24)
     dice = random.Random(latency)
     server.change(latency=latency)
     held: list[dict[str, int]] = []
@@ -178,7 +175,7 @@ def test_killed_at_random_moments_a_run_ends_as_the_unbroken_one_and_pays_for_no
     assert run(made, timeout=120).code == 0
     books = server.books
     table(
-        f"kill -9, {kills} times at {latency} s, {rows} rows", calls=books.distinct,
+        f"kill -9, {kills} times at {latency} s, {ROWS:,} rows", calls=books.distinct,
         asked_again=books.requests - books.distinct,
         in_flight_at_kills=waste, of_those_committed=0,
     )  # fmt: skip
@@ -186,4 +183,4 @@ def test_killed_at_random_moments_a_run_ends_as_the_unbroken_one_and_pays_for_no
         assert {digest: books.questions[digest].asked for digest in then} == then, "a finished call was asked again"
     assert books.requests - books.distinct <= waste
     assert committed(made) == set(books.questions)
-    assert data_of(made.latest) == data_of(whole.latest) != {}
+    assert data_of(made.latest) == data_of(unbroken.latest) != {}
