@@ -1,6 +1,7 @@
 """What the ledger costs: in time beside a model asked barely, in bytes a call, in memory with a long memory.
 
-    python benchmarks/ledger.py [--calls 10000] [--remembered 100000]
+    python benchmarks/ledger.py [--calls 10000] [--remembered 100000] [--rows 1000]
+    python benchmarks/ledger.py --large 1000000
 
 Both sides of a ratio are measured in one run, three times in turn, and the best of each counts: ratios travel between
 machines, seconds do not.
@@ -28,6 +29,8 @@ from solon.calls import Call, Can, Form, Message, Reply, Sampling, Usage
 from solon.generators.dialogue import Round, Shot, document, turns
 from solon.judges.pairwise import compare
 from solon.ledger import Ledger
+from solon.ledger_file import connect
+from solon.ledger_pen import Pen, Stored
 from solon.markup import ask_for, conversation
 
 ROOT = Path(__file__).parents[1]
@@ -233,6 +236,43 @@ async def size(folder: Path, rows: int) -> None:
         print(f"  CPU to write it             {1e6 * used / count:10.0f} us a call")
 
 
+def large(path: Path, count: int) -> None:
+    """Write a ledger of `count` calls, then open it and ask what it knows, a key at a time and anywhere in it."""
+
+    def ask(number: int) -> Call:
+        return Call(Instant.identity, (Message("user", f"Question {number}: {words(str(number % 5000), 40)}"),))
+
+    said = [words(f"answer {number}", 60) for number in range(5000)]
+    asyncio.run(Ledger.open(path).close())  # the tables
+    with closing(connect(path)) as db:
+        pen, began = Pen(db, ""), time.perf_counter()
+        for start in range(0, count, 5000):
+            db.execute("BEGIN IMMEDIATE")
+            for number in range(start, min(start + 5000, count)):
+                call = ask(number)
+                pen.write(
+                    Stored(call.key, call, Reply(f"{number} {said[number % 5000]}", usage=Usage(60, 80)), 1.0, 1.0)
+                )
+            db.execute("COMMIT")
+        took = time.perf_counter() - began
+    print(f"a ledger of {count:,} calls: {path.stat().st_size:,} bytes, written in {took:.0f} s")
+    began = time.perf_counter()
+    ledger = Ledger.open(path)
+    first = ledger.get(ask(count // 2).key)
+    print(f"  opened, first answer after  {1e3 * (time.perf_counter() - began):10.1f} ms ({first is not None})")
+    draw = random.Random(1)
+    calls = [ask(draw.randrange(count)) for _ in range(20_000)]
+    keys = [call.key for call in calls]
+    for name in ("a known call, the first time", "the same calls again"):
+        took, used = time.perf_counter(), cpu()
+        for key in keys:
+            assert ledger.get(key) is not None
+        used = cpu() - used
+        each = 1e6 * (time.perf_counter() - took) / len(keys)
+        print(f"  {name:28}{each:10.1f} us ({1e6 * used / len(keys):.1f} us CPU)")
+    asyncio.run(ledger.close())
+
+
 def cpu() -> float:
     """Return the CPU seconds of this process, all threads."""
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -283,11 +323,17 @@ def main() -> None:
     parser.add_argument("--remembered", type=int, default=100_000, help="calls of the memory measurement")
     parser.add_argument("--rows", type=int, default=1000, help="rows of each measurement of size, 7 calls each")
     parser.add_argument("--grow", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--large", type=int, metavar="CALLS", help="measure a ledger of so many calls, and only that")
+    parser.add_argument("--folder", type=Path, help="where to write; default: a temporary folder")
     given = parser.parse_args()
+    if given.large:
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            large(Path(folder) / "large.db", given.large)
+        return
     if given.grow:
         asyncio.run(grow(given.grow, given.remembered))
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         asyncio.run(size(Path(folder), given.rows))
         asyncio.run(speed(Path(folder), given.calls))
         memory(Path(folder), given.remembered)

@@ -14,7 +14,7 @@ What it promises:
 * A limit holds: what a run has spent, what is in flight at its worst, and what may have been billed in vain stay
   within it, across processes, starts and kills (`ledger_purse`).
 
-`ledger_file` knows the file, `ledger_door` the flights, `ledger_writer` is the one thread that writes.
+`ledger_file` knows the file, `ledger_flight` what is under way, `ledger_writer` is the one thread that writes.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from typing import Any
 
 from solon.calls import Call, Model, Reply, Usage
 from solon.errors import StorageError
-from solon.ledger_door import Door, Flights, Tally
+from solon.ledger_door import Door
 from solon.ledger_file import VERSION, Entry, connect, prepare, reading, storage, told, unwritable, version_of, whole
+from solon.ledger_flight import Flights, Payer, Tally
 from solon.ledger_packing import unkeepable
 from solon.ledger_pen import BY_KEY, REPLY, Stored, raw_key
 from solon.ledger_purse import NOTHING, Account, account_in
@@ -114,7 +115,7 @@ class Ledger:
         limit:  what the run may spend in all, here and elsewhere, now and before. A call that may exceed it waits for
                 those in flight, and raises OverBudget where there are none
         """
-        return Door(self._flights, model, refresh=refresh, missed=missed, run=run, limit=limit, meter=meter)
+        return Door(self._flights, model, refresh=refresh, missed=missed, payer=Payer(run, limit, meter))
 
     # -- what is remembered
 

@@ -35,25 +35,32 @@ Settled = tuple["Job", Any, BaseException | None]
 class Job:
     """One piece of work for the writer: `await` it in the event loop that queued it, or `wait()` elsewhere.
 
-    `work` may be done more than once (a commit that is tried again), so it must touch the database alone.
+    work:  may be done more than once (a commit that is tried again), so it must touch the database alone
+    then:  called with the job, in the loop that queued it, when it is done: a turn of the loop sooner than who awaits
     """
 
-    __slots__ = ("done", "future", "loop", "problem", "result", "settled", "stored", "work")
+    __slots__ = ("done", "future", "loop", "problem", "result", "settled", "stored", "then", "work")
 
     def __init__(
-        self, work: Callable[[sqlite3.Connection], Any], stored: Stored | None, settled: threading.Condition
+        self,
+        work: Callable[[sqlite3.Connection], Any],
+        settled: threading.Condition,
+        stored: Stored | None = None,
+        then: Callable[[Job], None] | None = None,
     ) -> None:
         self.work = work
         self.stored = stored
+        self.then = then
         self.settled = settled  # the writer's: told of every group of jobs that are done
         self.done = False
         self.result: Any = None
         self.problem: BaseException | None = None
-        try:
-            self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-            self.future: asyncio.Future[Any] | None = self.loop.create_future()
-        except RuntimeError:  # outside a loop: it will be waited for
-            self.loop = self.future = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.future: asyncio.Future[Any] | None = None
+        with suppress(RuntimeError):  # outside a loop: it will be waited for
+            self.loop = asyncio.get_running_loop()
+            if then is None:
+                self.future = self.loop.create_future()
 
     def wait(self) -> Any:
         with self.settled:
@@ -68,6 +75,9 @@ class Job:
         return self.future.__await__()
 
     def tell(self) -> None:
+        if self.then is not None:
+            self.then(self)
+            return
         future = self.future
         if future is None or future.done():
             return
@@ -101,9 +111,15 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="solon-ledger", daemon=True)
         self._thread.start()
 
-    def do(self, work: Callable[[sqlite3.Connection], Any], *, stored: Stored | None = None) -> Job:
+    def do(
+        self,
+        work: Callable[[sqlite3.Connection], Any],
+        *,
+        stored: Stored | None = None,
+        then: Callable[[Job], None] | None = None,
+    ) -> Job:
         """Queue `work`; it runs inside a transaction with others, and its job settles after the commit."""
-        job = Job(work, stored, self._settled)
+        job = Job(work, self._settled, stored, then)
         with self._gate:  # nothing may be queued behind the end
             if not self._stopped:
                 self._jobs.put(job)
@@ -111,9 +127,9 @@ class Writer:
         self._settle([(job, None, StorageError(f"{self.path}: this ledger is closed; open it again"))])
         return job
 
-    def record(self, stored: Stored) -> Job:
+    def record(self, stored: Stored, *, then: Callable[[Job], None] | None = None) -> Job:
         """Write a reply down (`Pen.record`); it is kept until that succeeds."""
-        return self.do(lambda db: self.pen.record(stored), stored=stored)
+        return self.do(lambda db: self.pen.record(stored), stored=stored, then=then)
 
     def stop(self) -> int:
         """Finish what is queued, end the thread, and return how many replies could not be written down."""

@@ -20,7 +20,7 @@ from ledger_kit import (
     until,
 )
 
-from solon import ledger_door, ledger_owners, ledger_pen
+from solon import ledger_flight, ledger_owners, ledger_pen
 from solon.calls import Reply
 from solon.errors import CallFailed, StorageError
 from solon.ledger import Ledger
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_door, "LEASE_PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(ledger_flight, "LEASE_PAUSES", (0.01, 0.02))
 
 
 async def test_two_ledgers_of_one_file_ask_each_question_once(path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ledger_kit import Counting, Process, filled, keys_in, lines, look, question, questions, said, until
 
-from solon import ledger_door
+from solon import ledger_flight
 from solon.ledger import Ledger
 
 
@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_door, "LEASE_PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(ledger_flight, "LEASE_PAUSES", (0.01, 0.02))
 
 
 def test_a_reply_is_handed_on_only_after_it_is_written_down(tmp_path: Path) -> None:

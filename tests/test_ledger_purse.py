@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ledger_kit import FLAT, Counting, Flat, Process, keys_in, lines, look, one_line, question, questions, said, until
 
-from solon import ledger_door
+from solon import ledger_flight
 from solon.calls import Call, Reply, Usage
 from solon.errors import CallFailed, Halt, OverBudget, Parked, StorageError
 from solon.ledger import Account, Ledger
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_door, "LEASE_PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(ledger_flight, "LEASE_PAUSES", (0.01, 0.02))
 
 
 def times(count: int, spend: Spend) -> Spend:
