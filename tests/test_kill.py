@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,29 @@ def test_a_run_killed_three_times_ends_as_an_unbroken_one_does(tmp_path: Path) -
     assert run(unbroken, "-q").code == 0
     assert twice(unbroken.asked()) == set()
     assert data_of(made.latest) == data_of(unbroken.latest) != {}
+
+
+def test_killed_from_its_first_instant_to_its_export_it_ends_as_an_unbroken_one_does(tmp_path: Path) -> None:
+    """While it starts, plans, walks and exports: wherever the kill falls, the same command goes on."""
+    made = desk(tmp_path / "killed", prompts=40)
+    for tenths in range(2, 13, 2):
+        process = started("run", made.recipe, "-q", cwd=made.path)
+        with suppress(subprocess.TimeoutExpired):  # the last ones may be too late: that run is done
+            process.wait(tenths / 10)
+        process.kill()
+        process.communicate()
+    # once more at the moment when the last call is remembered, and the export begins
+    made.write(export={"test_fraction": 0.5})
+    process = started("run", made.recipe, "-q", "--refresh", cwd=made.path)
+    before = len(made.asked())
+    wait_for(lambda: len(made.asked()) == before + 40 * 5, process)
+    process.kill()
+    process.communicate()
+    assert run(made, "-q").code == 0
+    unbroken = desk(tmp_path / "unbroken", prompts=40, export={"test_fraction": 0.5})
+    assert run(unbroken, "-q").code == 0
+    assert data_of(made.latest) == data_of(unbroken.latest) != {}
+    assert [path.name for path in (made.path / "runs").iterdir() if path.name.startswith(".planning")] == []
 
 
 # -- the same over HTTP --------------------------------------------------------------------------------------
