@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -9,8 +10,13 @@ from email.utils import format_datetime
 import httpx2
 import pytest
 from multidict import CIMultiDict
+from wire import Answer, Wire, asking, chat
 
+from solon.errors import CallFailed
+from solon.models import open_model
 from solon.models.limits import Told, read, retry_after, seconds_of
+from solon.models.pace import Paces
+from solon.models.spec import ModelSpec
 
 OPENAI = {
     "x-ratelimit-limit-requests": "600",
@@ -124,3 +130,33 @@ def test_our_wall_clock_is_asked_only_where_the_answer_has_no_date(monkeypatch: 
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert retry_after({"retry-after": soon}) == 86_400, "held to a day, whatever the clock says"
     assert retry_after({"retry-after": "Fri, 15 Jan 2027 08:00:30 GMT", "date": DATE}) == 30
+
+
+@pytest.mark.parametrize("status", [200, 429])
+async def test_a_models_pace_goes_by_what_each_answer_tells_good_or_not(status: int) -> None:
+    paces = Paces()
+    async with Wire(Answer(chat(), status=status, headers=OPENAI)) as wire:
+        spec = ModelSpec(use="openai:tiny", base_url=f"{wire.url}/v1", patience=0)
+        model = open_model(spec, paces=paces)
+        with contextlib.suppress(CallFailed):
+            await model(asking())
+        await model.close()
+    (pace,) = paces.all()
+    facts = pace.facts()
+    assert (facts.requests_limit, facts.tokens_limit, facts.throttled) == (600, 150_000, int(status == 429))
+
+
+def test_what_a_recipe_states_of_a_server_holds_for_all_its_models() -> None:
+    paces = Paces()
+    url = "http://localhost:9/v1"
+    stated = {"requests_per_minute": 90, "tokens_per_minute": 8000, "outage_patience": 5, "concurrency": 2}
+    models = [
+        open_model(ModelSpec(use="openai:tiny", base_url=url, **given), paces=paces)
+        for given in (stated, {"options": {"seed": 1}})
+    ]
+    (pace,) = paces.all()
+    facts = pace.facts()
+    assert (facts.requests_limit, facts.tokens_limit, facts.ceiling, pace.outage_patience) == (90, 8000, 2, 5)
+    assert [model.concurrency for model in models] == [2, 2]
+    alone = open_model(ModelSpec(use="openai:tiny", base_url=url))
+    assert alone.concurrency == 8, "a model that is opened by itself has a pace of its own"

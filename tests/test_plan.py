@@ -80,8 +80,11 @@ async def test_what_decides_the_data_changes_the_plans_name(made: Desk, changed:
                 "use": "scripted:model.py:answer",
                 "price": {"input": 1, "output": 2},
                 "concurrency": 3,
+                "requests_per_minute": 1000,
+                "tokens_per_minute": 100000,
                 "timeout": 5,
                 "patience": 6,
+                "outage_patience": 7,
             }
         },
         {"cast": {"everyone": {"temperature": 1.0, "max_tokens": 1024, "again": 0, "cut": "aside"}}},

@@ -172,8 +172,8 @@ class Refusals:
         self._refused_since = None
         if not (self.learning and self._by_rate) or opened <= begun:
             return
-        # the limit came back at some time between the last refusal and now
-        late = (opened - self._last_refused) / 2
+        # where the server did not say, the limit came back at some time between the last refusal and now
+        late = (opened - self._last_refused) / 2 if self._crack else 0.0
         minute = self._let_in
         if self._first_opened == inf:
             self._first_opened = opened
