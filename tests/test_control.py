@@ -17,7 +17,7 @@ from wire import Answer, Wire, chat
 from solon.calls import Call, Reply
 from solon.cast import Cast, Player
 from solon.commands import run_recipe
-from solon.commands.standing import status_of, steer_run
+from solon.commands.status import status_of, steer_run
 from solon.errors import BadInput, StorageError
 from solon.pipelines.control import Control, steer
 from solon.pipelines.standing import Standing, read_standing
@@ -28,6 +28,7 @@ class Pace:
 
     def __init__(self, name: str = "openai:tiny") -> None:
         self.name = name
+        self.in_flight = 0
         self.told: list[Any] = []
 
     def pause(self) -> None:

@@ -19,7 +19,7 @@ from wire import Answer, Wire, chat, error
 
 from solon.calls import Usage
 from solon.commands import run_recipe
-from solon.commands.standing import find_run, status_of
+from solon.commands.status import find_run, status_of
 from solon.errors import Halt, StorageError
 from solon.pipelines.standing import (
     Batches,

@@ -12,7 +12,7 @@ from solon.cli.apps import app
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from solon.commands.standing import Status
+    from solon.commands.status import Status
 
 RunPlace = Annotated[Path, typer.Argument(help="A run folder, or a recipe: its last run.")]
 LATEST = Path("runs/latest")
@@ -32,7 +32,7 @@ def status(
     if follow:
         _follow(run, as_json=as_json)
     else:
-        from solon.commands.standing import status_of
+        from solon.commands.status import status_of
 
         _print(status_of(run), as_json=as_json)
 
@@ -81,7 +81,7 @@ def _steer(
     import asyncio
 
     from solon.cli.screen import plain
-    from solon.commands.standing import steer_run
+    from solon.commands.status import steer_run
 
     said = asyncio.run(steer_run(run, paused=paused, concurrency=concurrency, rpm=rpm, model=model))
     for line in said:
@@ -97,7 +97,7 @@ def _follow(run: Path, *, as_json: bool) -> None:
 
     from solon.cli.panel import one_line
     from solon.cli.screen import console
-    from solon.commands.standing import status_of
+    from solon.commands.status import status_of
 
     out, told = console(soft_wrap=False), 0.0
     with Live(console=out, auto_refresh=False, transient=True) as live:

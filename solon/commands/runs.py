@@ -102,14 +102,17 @@ async def run_recipe(
                         Errand(str(folder.path), str(base), number, processes, limit, again, offline, refresh)
                         for number in range(processes)
                     ]
-                    await walk_in_processes(errands, progress=progress, stop=stop, tell=tell)
+                    await walk_in_processes(errands, progress=progress, stop=stop, tell=tell, stands=desk.parts())
                     store.count_anew()
 
                 async with desk:
                     grace = HALT_GRACE_SECONDS
                     try:
+                        await shop.begin(folder.path.name, stop)
                         await through()
-                        while progress.aside["parked"] and not progress.interrupted and await shop.collect(stop, tell):
+                        while progress.aside["parked"] and not progress.interrupted:
+                            if not await shop.collect(stop, progress):
+                                break
                             again = ()  # what failed in this run is walked again at its next start
                             await through()
                         grace = GRACE_SECONDS
@@ -117,12 +120,12 @@ async def run_recipe(
                         await shop.close(grace=0.0 if desk.idle else grace)
                         if processes == 1:
                             shop.settle(progress)
-                        folder.note(progress, started=started, spent=shop.spent())
+                        folder.note(progress, started=started, spent=desk.spent)
                     desk.exporting()
                     views = {} if progress.interrupted else export_run(folder, store)
                 return Done(
                     folder, progress, store.planned, store.duplicates, store.pairs, store.tally(), store.quality(),
-                    shop.spent(), views,
+                    desk.spent, views,
                 )  # fmt: skip
 
 

@@ -26,15 +26,21 @@ from typing import Any
 
 from solon import errors
 from solon.calls import Usage
+from solon.commands.process import walk_alone
+from solon.commands.standing import Part, server_of
 from solon.errors import Halt, SolonError, StorageError
+from solon.pipelines.control import Control
 from solon.pipelines.plan import Plan
 from solon.pipelines.run import RunFolder
+from solon.pipelines.standing import Server
 from solon.pipelines.walk import UNWALKED, Progress, walk
 from solon.workshop import Workshop
 
 __all__ = ["Errand", "walk_in_processes"]
 
 REPORT_SECONDS = 0.25
+ATTEND_SECONDS = 1.0
+"""How often a child looks at `control.json`, and says how its servers stand."""
 GRACE_SECONDS = 20.0
 HALT_GRACE_SECONDS = 5.0
 LEAVE_SECONDS = 30.0
@@ -60,17 +66,22 @@ class Errand:
 
 
 async def walk_in_processes(
-    errands: list[Errand], *, progress: Progress, stop: asyncio.Event, tell: Callable[[Progress], None]
-) -> None:
+    errands: list[Errand], *, progress: Progress, stop: asyncio.Event, tell: Callable[[Progress], None],
+    stands: Callable[[int, Part], None] = lambda number, part: None,
+) -> None:  # fmt: skip
     """Let a process walk each errand; `progress` is their sum, on top of what it held before.
+
+    stands: told of how each process stands, about once a second and at its end
 
     Raises what a child raised first, when all have ended; a child that was killed is a StorageError that says so.
     """
     before = _copy(progress)
     heard: dict[int, Progress] = {}
 
-    def told(number: int, report: Progress) -> None:
+    def told(number: int, report: Progress, part: Part | None) -> None:
         heard[number] = report
+        if part:
+            stands(number, part)
         _sum(progress, before, list(heard.values()))
         tell(progress)
 
@@ -92,7 +103,9 @@ async def walk_in_processes(
             raise outcome
 
 
-async def _child(errand: Errand, told: Callable[[int, Progress], None], enough: asyncio.Event) -> None:
+async def _child(
+    errand: Errand, told: Callable[[int, Progress, Part | None], None], enough: asyncio.Event
+) -> None:
     """Run one child to its end, and hand on what it reports. Raises what it raised."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "solon.commands.shards",
@@ -109,7 +122,7 @@ async def _child(errand: Errand, told: Callable[[int, Progress], None], enough: 
             await process.stdin.drain()
         async for line in process.stdout:
             last = json.loads(line)
-            told(errand.number, _progress(last["progress"]))
+            told(errand.number, _progress(last["progress"]), _part(last.get("part")))
         code = await process.wait()
     finally:
         ending.cancel()
@@ -167,6 +180,10 @@ def _progress(report: dict[str, Any]) -> Progress:
     return Progress(**{**report, **counted, "usage": Usage(**report["usage"])})
 
 
+def _part(report: dict[str, Any] | None) -> Part | None:
+    return Part(tuple(Server(**one) for one in report["servers"]), report["spent"]) if report else None
+
+
 # -- the child -----------------------------------------------------------------------------------------------
 
 
@@ -178,25 +195,42 @@ async def _walk_part(errand: Errand, stop: asyncio.Event, report: Callable[..., 
     share = Workshop(recipe, Path(errand.base), offline=errand.offline, refresh=errand.refresh, share=errand.of)
     share.run = folder.path.name
     async with share as shop:
+        await shop.begin(folder.path.name, stop)
         cast = await shop.cast()
+        control = Control(folder.path, shop.paces(), part=errand.of)
+
+        def stand() -> None:
+            servers = [asdict(server_of(pace.facts())) for pace in shop.paces()]
+            report(progress, last=True, part={"servers": servers, "spent": shop.spent()})
+
+        async def attend() -> None:
+            while True:
+                control.poll()
+                stand()
+                await asyncio.sleep(ATTEND_SECONDS)
+
         story = recipe.story.story(constitution, recipe.judging)
         plan = Plan(folder.facts["plan"], recipe, constitution, story, folder.path / "rows.db")
         grace = HALT_GRACE_SECONDS
         with folder.store() as store:
+            attending = asyncio.create_task(attend())
             try:
                 await walk(
-                    plan, store, cast, progress=progress, limit=errand.limit, part=(errand.number, errand.of),
-                    again=errand.again, stop=stop, tell=report, appetite=shop.appetite,
+                    plan, store, control.gated(cast), progress=progress, limit=errand.limit,
+                    part=(errand.number, errand.of), again=errand.again, stop=stop, tell=report,
+                    appetite=shop.appetite,
                 )  # fmt: skip
                 grace = GRACE_SECONDS
             finally:
-                await shop.close(grace=grace)
+                attending.cancel()
+                await shop.close(grace=0.0 if control.idle and shop.paces() else grace)
                 shop.settle(progress)
-                report(progress, last=True)
+                stand()
 
 
 def main() -> int:
     """Walk the errand that stands on stdin."""
+    walk_alone()
     errand = Errand(**json.loads(sys.stdin.readline()))
     told, reported = Progress(), 0.0
 

@@ -1,37 +1,30 @@
-"""Look after a run while it walks, and look at one from outside: where it stands, how it ended, what steers it.
+"""Look after a run while it walks: tell where it stands, write it down, and do what others say of it.
 
-    async with Desk(folder, shop, store, progress, ...) as desk:      # around the walk, in its own process
+    async with Desk(folder, shop, store, progress, ...) as desk:
         await walk(plan, store, desk.gated(cast), spans=desk.telemetry, ...)
 
-    status_of(Path("runs/latest")).standing                           # from any shell
-    await steer_run(Path("runs/latest"), paused=True)
-
-The two sides meet in the run folder: `status.json` says where the run stands, `control.json` how it should go on.
+Others meet it in the run folder: `status.json` says where the run stands, `control.json` how it should go on
+(`solon.commands.status`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import shlex
 import signal
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from solon.cast import Cast
-from solon.complaints import one_of
 from solon.dataset import RowStore
-from solon.errors import BadInput, Halt, NotInstalled, OverBudget, StorageError
-from solon.pipelines.control import Control, steer
-from solon.pipelines.recipe import read_recipe
+from solon.errors import Halt, NotInstalled, OverBudget, StorageError
+from solon.pipelines.control import Control
 from solon.pipelines.run import RunFolder
 from solon.pipelines.standing import (
     Calls,
@@ -42,7 +35,6 @@ from solon.pipelines.standing import (
     Server,
     Standing,
     State,
-    read_standing,
     write_standing,
 )
 from solon.pipelines.walk import FAILED, UNWALKED, Progress
@@ -52,7 +44,7 @@ from solon.workshop import Workshop
 if TYPE_CHECKING:
     from solon.models.pace import PaceFacts
 
-__all__ = ["Desk", "Status", "Watch", "find_run", "status_of", "steer_run"]
+__all__ = ["Desk", "Part", "Watch", "server_of"]
 
 TICK_SECONDS = 0.25
 """How often whoever watches is told."""
@@ -61,9 +53,6 @@ WRITE_SECONDS = 1.0
 NOTE_SECONDS = 5.0
 """How often a run writes down what it asked and spent."""
 EVENTS_KEPT = 20
-SILENT_SECONDS = 15.0
-"""A process that wrote nothing for so long hangs, sleeps, or is another one by the same number."""
-HEARD_SECONDS = 5.0
 
 Watch = Callable[[Standing], None]
 
@@ -98,6 +87,8 @@ class Desk:
         self._events: list[Event] = []
         self._pairs, self._aside = store.pairs, store.tally()  # of earlier walks
         self._purse = Money()
+        self._parts: dict[int, Part] = {}
+        self._before: list[float | None] = []  # what processes paid that have ended
         self._states: dict[int, str] = {}
         self._unwritable: set[str] = set()
         self._written = self._noted = float("-inf")
@@ -151,7 +142,19 @@ class Desk:
     @property
     def idle(self) -> bool:
         """Return whether the run is paused and has nothing in flight: no call is worth waiting for."""
-        return self._control.paused and not any(server.in_flight for server in self._servers())
+        return self._control.idle and bool(self._paces or not self.shop.ledger.in_flight)
+
+    def parts(self) -> Callable[[int, Part], None]:
+        """Return what takes note of how each of several processes stands that begin to walk this run together."""
+        self._before = [*self._before, *(part.spent for part in self._parts.values())]
+        self._parts = {}
+        return self._parts.__setitem__
+
+    @property
+    def spent(self) -> float | None:
+        """Return the dollars that this walk paid, in all its processes; None where a price is unknown."""
+        spent = [self.shop.spent(), *self._before, *(part.spent for part in self._parts.values())]
+        return None if None in spent else sum(one or 0.0 for one in spent)
 
     def exporting(self) -> None:
         """Say that the walk is over, and its dataset is being written."""
@@ -179,8 +182,7 @@ class Desk:
             self._write(standing)
         if now - self._noted >= NOTE_SECONDS:
             self._noted = now
-            spent = self.shop.spent()
-            self._kept("note", lambda: self.folder.note(self.progress, started=self._started, spent=spent))
+            self._kept("note", lambda: self.folder.note(self.progress, started=self._started, spent=self.spent))
         if self.telemetry:
             self.telemetry.observe(standing)
         if self._watch:
@@ -228,7 +230,7 @@ class Desk:
             tokens=progress.usage,
             money=self._money(rows, evident=left is not None and rows.left > 0),
             servers=servers,
-            batches=None,
+            batches=self.shop.batches(progress.aside["parked"]),
             eta=left if state == "walking" else None,
             events=tuple(self._events),
         )
@@ -238,7 +240,10 @@ class Desk:
             return "exporting"
         if self._stop.is_set():
             return "stopping"
-        return "paused" if self._control.paused else "walking"
+        if self._control.paused:
+            return "paused"
+        # rows whose calls wait for batch jobs, and nothing else to walk meanwhile
+        return "waiting" if self.progress.aside["parked"] and not self.progress.under_way else "walking"
 
     def _rows(self) -> Rows:
         progress = self.progress
@@ -256,7 +261,9 @@ class Desk:
         )
 
     def _servers(self) -> tuple[Server, ...]:
-        servers = tuple(_server(pace.facts()) for pace in self._paces)
+        own = [server_of(pace.facts()) for pace in self._paces]
+        parts = [part.servers for part in self._parts.values()]
+        servers = tuple(_together(server) for server in zip(*parts, strict=False)) if parts else tuple(own)
         for place, server in enumerate(servers):
             before, self._states[place] = self._states.get(place, "open"), server.state
             if "outage" in (before, server.state) and before != server.state:
@@ -270,10 +277,11 @@ class Desk:
         try:
             facts = self.shop.money(walked=walked, left=max(0.0, rows.left - under_way))
         except StorageError:  # the ledger is closed by now
-            return replace(self._purse, spent=self.shop.spent(), reserved=0.0, projected=None)
-        self._purse = Money(
-            facts.spent, facts.saved, facts.lost, facts.reserved, facts.budget, facts.left, facts.projection
-        )
+            return replace(self._purse, spent=self.spent, reserved=0.0, projected=None)
+        projected = facts.projection
+        if self._parts and self.spent is not None and walked > 0:
+            projected = self.spent / walked * (walked + max(0.0, rows.left - under_way))
+        self._purse = Money(self.spent, facts.saved, facts.lost, facts.reserved, facts.budget, facts.left, projected)
         return self._purse
 
     def _steer(self, act: Callable[[], list[str]]) -> None:
@@ -296,7 +304,16 @@ class Desk:
                 self.say(f"cannot be written down just now: {problem}")
 
 
-def _server(facts: PaceFacts) -> Server:
+@dataclass(frozen=True)
+class Part:
+    """How one of several processes stands that walk a run together: its servers, and the dollars that it paid."""
+
+    servers: tuple[Server, ...]
+    spent: float | None
+
+
+def server_of(facts: PaceFacts) -> Server:
+    """Return how a pace stands, in the standing's words."""
     share = facts.used_share
     if share is None and facts.limit:
         share = facts.in_flight / facts.limit
@@ -317,138 +334,20 @@ def _server(facts: PaceFacts) -> Server:
     )
 
 
-# -- from outside ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Status:
-    """A run as it is seen from outside.
-
-    standing: what its process wrote last; rows of one that is over are read from its rows; None where an older Solon
-              walked it
-    rows:     the whole run's rows, from `rows.db`
-    alive:    whether its process lives; None where it runs on another machine, so that nobody here can tell
-    silent:   seconds since its process last wrote, where that is too long
-    failed:   rows that were set aside because a call failed
-    go_on:    the command that goes on with it, "" where nothing is left to do or its process goes on itself
-    """
-
-    folder: RunFolder
-    standing: Standing | None
-    rows: Rows
-    alive: bool | None
-    silent: float | None
-    failed: int
-    go_on: str
-
-    def to_json(self) -> str:
-        """Return the standing's own names, and those of this object, in one JSON object on one line."""
-        known = {"alive": self.alive, "silent": self.silent, "failed": self.failed, "go_on": self.go_on}
-        told = self.standing.to_dict() if self.standing else {"run": self.folder.path.name, "rows": asdict(self.rows)}
-        return json.dumps({**told, "folder": str(self.folder.path), **known}, ensure_ascii=False)
-
-
-def find_run(path: Path) -> RunFolder:
-    """Return the run at `path`: a run folder, or a recipe, whose last run is meant.
-
-    Raises StorageError where there is none, BadInput where the recipe cannot be read.
-    """
-    if not path.is_file():
-        folder = RunFolder.open(path)
-        return RunFolder(folder.path.resolve(), folder.facts)
-    recipe = read_recipe(path)
-    runs = recipe.runs_folder(path.parent)
-    found = []
-    for facts in sorted(runs.glob("*/run.json")):
-        with suppress(StorageError):  # one folder that cannot be read is not the end of the others
-            folder = RunFolder.open(facts.parent.resolve())
-            if folder.facts["recipe"] == recipe.name:
-                found.append(folder)
-    if not found:
-        raise StorageError(f"{path}: no run of it in {runs} yet; start one with  solon run {shlex.quote(str(path))}")
-    return max(found, key=_last_heard)
-
-
-def _last_heard(folder: RunFolder) -> float:
-    with suppress(StorageError):
-        if standing := read_standing(folder.path):
-            return standing.started
-    return folder.walked
-
-
-def status_of(path: Path) -> Status:
-    """Return where the run at `path` stands, whether its process walks, ended, or was killed."""
-    folder = find_run(path)
-    standing = read_standing(folder.path)
-    alive, silent = (False, None) if standing is None or standing.ended else _lives(standing)
-    with folder.store(read_only=True) as store:
-        rows = Rows(store.planned, store.planned, store.finished, 0, store.pairs, store.tally())
-    if standing is not None and alive is False:
-        state = standing.state if standing.ended else "killed"
-        total = standing.rows.total or rows.planned
-        done = rows.done if total >= rows.planned else min(total, max(standing.rows.done, 0))
-        now = replace(rows, total=total, done=done, begun_with=standing.rows.begun_with)
-        standing = replace(standing, state=state, rows=replace(now, not_known=standing.rows.not_known), eta=None)
-    failed = sum(count for reason, count in rows.aside.items() if reason in FAILED)
-    go_on = "" if alive is not False or not (rows.left or failed) else _go_on(folder, standing)
-    return Status(folder, standing, rows, alive, silent, failed, go_on)
-
-
-def _lives(standing: Standing) -> tuple[bool | None, float | None]:
-    """Return whether the process of a standing lives, and for how long it has been silent, where that is long."""
-    ago = max(0.0, time.time() - standing.updated)
-    silent = ago if ago > SILENT_SECONDS else None
-    if standing.host != socket.gethostname():
-        return None, silent
-    try:
-        os.kill(standing.pid, 0)
-    except ProcessLookupError:
-        return False, None
-    except PermissionError:  # it is there, and somebody else's
-        return True, silent
-    return True, silent
-
-
-def _go_on(folder: RunFolder, standing: Standing | None) -> str:
-    recipe = (folder.path / folder.facts.get("file", "recipe.yaml")).resolve()
-    with suppress(ValueError):
-        recipe = recipe.relative_to(Path.cwd())
-    limited = standing is not None and 0 < standing.rows.total < standing.rows.planned and standing.rows.left
-    return f"solon run {shlex.quote(str(recipe))}" + (f" --limit {standing.rows.total}" if standing and limited else "")
-
-
-async def steer_run(
-    path: Path,
-    *,
-    paused: bool | None = None,
-    concurrency: int | None = None,
-    rpm: int | None = None,
-    model: str | None = None,
-) -> tuple[str, ...]:
-    """Tell a run that walks how it should go, and return what it said about it: () where it did not answer in time.
-
-    Raises BadInput where no process walks it, or it asks no such model, or no server at all.
-    """
-    status = status_of(path)
-    standing = status.standing
-    if standing is None or status.alive is False:
-        how = standing.state if standing else "over"
-        raise BadInput(
-            f"{status.folder.path}: nobody walks this run ({how}); start it with  {_go_on(status.folder, standing)}"
-        )
-    names = sorted({server.model for server in standing.servers})
-    if paused is None and not names:
-        raise BadInput(f"{status.folder.path}: this run asks no server, so there is no pace to change")
-    if model is not None and model not in names:
-        raise BadInput(f"--model {model}: this run asks no such model; {one_of(model, names)}")
-    heard = standing.events[-1].number if standing.events else 0
-    if paused is not None and paused == (standing.state == "paused"):
-        return ("paused already" if paused else "not paused",)
-    steer(status.folder.path, paused=paused, concurrency=concurrency, rpm=rpm, model=model)
-    until = time.monotonic() + HEARD_SECONDS
-    while time.monotonic() < until:
-        await asyncio.sleep(0.1)
-        now = read_standing(status.folder.path)
-        if now and now.events and now.events[-1].number > heard:
-            return tuple(event.line for event in now.events if event.number > heard)
-    return ()
+def _together(parts: tuple[Server, ...]) -> Server:
+    """Return one server as several processes ask it: each uses its part of every limit."""
+    shares = [part.share for part in parts if part.share is not None]
+    shut = next((part for part in parts if part.state != "open"), parts[0])
+    return replace(
+        shut,
+        in_flight=sum(part.in_flight for part in parts),
+        waiting=sum(part.waiting for part in parts),
+        limit=sum(part.limit for part in parts),
+        ceiling=sum(part.ceiling for part in parts),
+        requests_per_minute=round(sum(part.requests_per_minute for part in parts), 1),
+        tokens_per_minute=round(sum(part.tokens_per_minute for part in parts), 1),
+        share=round(sum(shares) / len(shares), 4) if shares else None,
+        share_of=next((part.share_of for part in parts if part.share_of), "")
+        + (" in each process" if any(part.share_of for part in parts) else ""),
+        throttled=sum(part.throttled for part in parts),
+    )

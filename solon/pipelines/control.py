@@ -39,6 +39,9 @@ class Steered(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def in_flight(self) -> int: ...
+
     def pause(self) -> None:
         """Begin no further attempt; those in flight go on."""
         ...
@@ -59,17 +62,28 @@ class Wanted:
 
 
 class Control:
-    """Applies what `control.json` in `folder` says to the paces of a run. Make one when a walk begins."""
+    """Applies what `control.json` in `folder` says to the paces of a run. Make one when a walk begins.
 
-    def __init__(self, folder: Path, paces: Sequence[Steered]) -> None:
+    part: this is one of so many processes that walk together: each takes its part of every limit, and leaves the file
+          of an earlier walk to the one that began them
+    """
+
+    def __init__(self, folder: Path, paces: Sequence[Steered], *, part: int = 1) -> None:
         self.paused = False
+        self._part = part
         self._file = folder / FILE
         self._paces = tuple(paces)
         self._seen: tuple[int, int, int] | None = None
         self._applied = [Wanted()] * len(self._paces)
         self._open = asyncio.Event()
         self._open.set()
-        self._file.unlink(missing_ok=True)  # it steered an earlier walk
+        if part == 1:
+            self._file.unlink(missing_ok=True)  # it steered an earlier walk
+
+    @property
+    def idle(self) -> bool:
+        """Return whether it is paused and nothing is in flight: no call is worth waiting for."""
+        return self.paused and not any(pace.in_flight for pace in self._paces)
 
     def poll(self) -> list[str]:
         """Look whether the file is another one, do as it says, and return a line for each thing done, or not done."""
@@ -115,10 +129,10 @@ class Control:
             self._applied[place] = now
             words = []
             if now.concurrency is not None and now.concurrency != before.concurrency:
-                pace.tune(concurrency=now.concurrency)
+                pace.tune(concurrency=max(1, now.concurrency // self._part))
                 words.append(f"at most {now.concurrency:,} calls in flight")
             if now.rpm is not None and now.rpm != before.rpm:
-                pace.tune(rpm=now.rpm)
+                pace.tune(rpm=now.rpm / self._part)
                 words.append(f"at most {now.rpm:,} requests a minute" if now.rpm else "no stated requests a minute")
             told.append(f"{pace.name}: {', '.join(words)}")
         return told
