@@ -17,9 +17,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from solon.complaints import counted, one_of, short
-from solon.spend import DOLLAR, Limit
+from solon.spend import DOLLAR, Limit, Spend
 
-__all__ = ["Budget", "BudgetField", "limit_told"]
+__all__ = ["Budget", "BudgetField", "left_told", "limit_told"]
 
 _UNITS = {"usd": "usd", "dollar": "usd", "dollars": "usd", "$": "usd", "token": "tokens", "tokens": "tokens",
           "call": "calls", "calls": "calls"}  # fmt: skip
@@ -124,3 +124,11 @@ def limit_told(limit: Limit) -> str:
     told += [counted(limit.tokens, "token")] if limit.tokens is not None else []
     told += [counted(limit.calls, "call")] if limit.calls is not None else []
     return " and ".join(told) or "no budget"
+
+
+def left_told(limit: Limit, used: Spend) -> str:
+    """Return what a limit leaves, in the measures that it is stated in: "21.90 USD", "3,000 calls"; never below 0."""
+    told = [f"{max(limit.nano - used.nano, 0) / DOLLAR:,.2f} USD"] if limit.nano is not None else []
+    told += [counted(max(limit.tokens - used.tokens, 0), "token")] if limit.tokens is not None else []
+    told += [counted(max(limit.calls - used.calls, 0), "call")] if limit.calls is not None else []
+    return " and ".join(told)

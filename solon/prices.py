@@ -28,7 +28,7 @@ from solon.calls import Call, Usage
 from solon.errors import BadInput
 from solon.models.server import Server, normalised_url
 from solon.models.spec import LongPrice, ModelSpec, Price
-from solon.spend import Spend
+from solon.spend import DOLLAR, Spend
 
 __all__ = ["PriceMeter", "PricePage", "PriceTable", "Priced", "question_tokens"]
 
@@ -235,6 +235,15 @@ class PriceMeter:
         fresh = max(usage.input - usage.cached - written, 0)
         nano = rates.cost(fresh, usage.cached, written, usage.output) if rates else 0
         return Spend(1, usage.input + usage.output, nano)
+
+    def dollars(self, usage: Usage, calls: int) -> float | None:
+        """Return what so many answered calls cost that took `usage` together, None where the price is unknown."""
+        rates = self._rates_at(usage.input // max(calls, 1))
+        if rates is None:
+            return None if calls else 0.0
+        written = getattr(usage, "written", 0)
+        fresh = max(usage.input - usage.cached - written, 0)
+        return rates.cost(fresh, usage.cached, written, usage.output) / DOLLAR
 
     def _rates_at(self, asked: int) -> _Rates | None:
         usual, above, long = self._rates

@@ -10,31 +10,54 @@ a live model from memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from collections.abc import Awaitable, Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from solon.budget import limit_told
-from solon.calls import Call, Can, Message, Model, Reply, Sampling, options_text
+from solon.budget import left_told, limit_told
+from solon.calls import Ask, Call, Can, Message, Model, Reply, Sampling, Usage, options_text
 from solon.cast import ROLES, Cast, Player
 from solon.digests import tagged
-from solon.errors import Aside, BadInput, Halt, RefusedParameter
+from solon.errors import Aside, BadInput, Halt, OverBudget, RefusedParameter
 from solon.judges.pairwise import SCHEMA_LETTER
 from solon.judges.verdict import structured_verdict
-from solon.ledger import Door, Ledger, Tally
+from solon.ledger import Account, Door, Ledger, Tally
 from solon.models import open_model
+from solon.models.batch import Desk, Desks
+from solon.models.pace import Pace, Paces
 from solon.models.spec import ModelSpec, Price
 from solon.pipelines.recipe import AgainSpec, Recipe
+from solon.pipelines.standing import Batches
 from solon.pipelines.walk import Progress
 from solon.prices import PriceMeter, PriceTable
-from solon.spend import Limit, Spend
+from solon.spend import Limit
 
-__all__ = ["Workshop"]
+__all__ = ["MoneyFacts", "Workshop"]
 
 Verdict = Literal["auto", "logprobs", "structured", "parsed"]
+
+
+@dataclass(frozen=True)
+class MoneyFacts:
+    """Where the money of a walk stands, in dollars; None where a price is unknown.
+
+    spent:      paid by this walk
+    saved:      what the answers that it had from the ledger would have cost
+    lost, reserved: attempts of the run that may have been billed in vain, and calls in flight, each at its most
+    budget, left: the cap and what it leaves, in its own words; "" without one
+    projection: what the walk will have cost at its end; None before it has ended a row
+    """
+
+    spent: float | None
+    saved: float | None
+    lost: float | None
+    reserved: float | None
+    budget: str
+    left: str
+    projection: float | None
 
 
 class Workshop:
@@ -58,10 +81,15 @@ class Workshop:
         self.ledger_path = recipe.ledger_path(base)
         self.limit = recipe.budget.limit if recipe.budget else Limit()
         self._models: dict[str, Model] = {}
-        self._doors: dict[str, Door] = {}
+        self._paces = Paces(share=1 / share)
+        self._doors: dict[tuple[str, str], Door] = {}
+        self._asks: dict[str, Ask] = {}
+        self._first: dict[tuple[str, str], Tally] = {}  # what the doors saw before rows were walked again
 
     async def __aenter__(self) -> Workshop:
         self.ledger = Ledger.open(self.ledger_path)
+        limit = None if self.limit == Limit() else self.limit
+        self.desks = Desks(self.ledger, self.ledger_path, limit=limit, refresh=self.refresh)
         return self
 
     async def __aexit__(
@@ -71,6 +99,7 @@ class Workshop:
 
     async def close(self, *, grace: float = 0.0) -> None:
         """Give everything back; calls in flight get `grace` seconds to be written down. May be called twice."""
+        await self.desks.close()
         await self.ledger.close(grace=grace)
         for model in self._models.values():
             await model.close()
@@ -85,8 +114,12 @@ class Workshop:
         spec = self.spec(role)
         name = spec.model_dump_json()
         if name not in self._models:
-            self._models[name] = open_model(self._share_of(spec), base=self.base)
+            self._models[name] = open_model(self._share_of(spec), base=self.base, paces=self._paces)
         return self._models[name]
+
+    def paces(self) -> list[Pace]:
+        """Return what holds back the calls to each server that was opened so far."""
+        return self._paces.all()
 
     def _share_of(self, spec: ModelSpec) -> ModelSpec:
         """Return `spec` with this process's part of what limits its server; whole numbers, at least 1."""
@@ -113,10 +146,10 @@ class Workshop:
 
         roles: all that the recipe's story has, where none is named
 
-        Raises BadInput where the budget is in money and a model's price is unknown: nobody could keep it.
+        Raises BadInput where all of them are to run on a budget in money and a price is unknown: nobody could keep it.
         """
-        if self.limit.nano is not None:
-            self._check_priced(roles or self.recipe.roles())
+        if self.limit.nano is not None and not roles:
+            self._check_priced(self.recipe.roles())
         for role in roles or self.recipe.roles():
             if problem := getattr(self.model(role), "unusable", ""):
                 raise Halt(problem)
@@ -159,12 +192,9 @@ class Workshop:
     def player(self, role: str) -> Player:
         """Return the player of one role, who can do what the model says of itself."""
         spec, model = self.recipe.role(role), self.model(role)
-        name = self._door_name(role)
-        if name not in self._doors:
-            self._doors[name] = self.ledger.door(None if self.offline else model, refresh=self.refresh)
         return Player(
             role=role,
-            ask=self._doors[name],
+            ask=self._asking(role),
             model=model.identity,
             name=model.name,
             form=model.form,
@@ -182,9 +212,56 @@ class Workshop:
         calls = sum(model.concurrency for model in self._models.values())
         return calls + calls // 4 + 8
 
-    async def collect(self, stop: asyncio.Event, tell: Callable[[Progress], None]) -> bool:
+    async def begin(self, run: str, stop: asyncio.Event) -> None:
+        """Let `run` pay from now on, and wait for its batch jobs that are still open where its budget counts them."""
+        self.run = run
+        await self.desks.begin(run, alone=self.share == 1)
+        if self.share == 1 and self.limit != Limit() and not self.offline and self._batching():
+            # live calls would wait for room that only these jobs can give back
+            await self.desks.finish(stop)
+
+    async def collect(self, stop: asyncio.Event, progress: Progress) -> bool:
         """Let what is parked be answered by batch jobs; return whether anything may be walked on."""
-        return False
+        if self.offline or not self._batching():
+            return False
+        # what memory answers from here on was asked, or counted as known, before
+        self._first = self._first or {name: replace(door.tally) for name, door in self._doors.items()}
+        before = self._answered()
+        try:
+            await self.desks.settle(stop)
+        except OverBudget as problem:
+            progress.over_budget, progress.interrupted = str(problem), True
+            return False
+        finally:
+            answered, usage = self._answered()
+            progress.asked += answered - before[0]
+            progress.usage += _less(usage, before[1])
+        progress.aside.pop("parked", None)
+        return True
+
+    def batches(self, parked: int) -> Batches | None:
+        """Return where the batch jobs stand, with so many rows waiting for them; None where no role has any."""
+        facts = self.desks.facts
+        if not facts and not parked:
+            return None
+        return Batches(
+            parked=parked,
+            in_jobs=sum(one.in_jobs for one in facts),
+            jobs=sum(len(one.jobs) for one in facts),
+            next_poll=min((one.next_look for one in facts), default=None),
+        )
+
+    def _answered(self) -> tuple[int, Usage]:
+        """Return how many calls batch jobs answered in this process, and their tokens."""
+        desks = [desk for _, desk in self.desks.all()]
+        return sum(desk.answered for desk in desks), sum((desk.usage for desk in desks), Usage())
+
+    def _batching(self) -> list[Desk]:
+        """Return the desks of all roles whose calls wait for batch jobs."""
+        return [self._desk(role) for role in self.recipe.roles() if self.recipe.role(role).batch]
+
+    def _desk(self, role: str) -> Desk:
+        return self.desks.desk(self._door_name(role), self.model(role), self.meter(role))
 
     def settle(self, progress: Progress) -> None:
         """Count what the doors saw: calls in flight at an interrupt are paid for though their rows were dropped."""
@@ -192,29 +269,83 @@ class Workshop:
         progress.known, progress.asked, progress.failed = tally.known + tally.shared, tally.asked, tally.failed
         progress.usage = tally.asked_usage
 
+    def _asking(self, role: str) -> Ask:
+        """Return the way to a role's model, through the door of whichever run pays at the moment of asking."""
+        name = self._door_name(role)
+
+        def ask(call: Call) -> Awaitable[Reply]:
+            door = self._doors.get((name, self.run))
+            return (door or self._opened(name, role))(call)
+
+        return self._asks.setdefault(name, ask)
+
+    def _opened(self, name: str, role: str) -> Door:
+        """Return a new door to a role's model. A run pays from its purse, as far as the budget goes."""
+        if self.run and self.recipe.role(role).batch and not self.offline:
+            # parking costs nothing: the desk keeps the purse
+            door = self.ledger.door(self._desk(role), refresh=self.refresh, run=self.run)
+        else:
+            model = None if self.offline else self.model(role)
+            limit = self.limit if self.run and self.limit != Limit() else None
+            door = self.ledger.door(model, refresh=self.refresh, run=self.run, limit=limit, meter=self.meter(role))
+        self._doors[name, self.run] = door
+        return door
+
     def _door_name(self, role: str) -> str:
         """Return what one door serves: a model, live or by batch jobs."""
         return f"{self.spec(role).model_dump_json()} batch={bool(self.recipe.role(role).batch)}"
 
     @property
     def tally(self) -> Tally:
-        """Return what went through all doors so far."""
-        return sum((door.tally for door in self._doors.values()), Tally())
+        """Return what went through all doors so far, and what batch jobs answered."""
+        return sum((tally for _, tally in self._tallies()), Tally())
+
+    def _tallies(self) -> Iterator[tuple[str, Tally]]:
+        """Yield what went through each door, with its name; a desk behind it included."""
+        for (name, run), door in self._doors.items():
+            known = self._first.get((name, run), Tally()) if self._first else door.tally
+            yield name, replace(door.tally, known=known.known, shared=known.shared, known_usage=known.known_usage)
+        for name, desk in self.desks.all():
+            yield name, Tally(asked=desk.answered, asked_usage=desk.usage, spent=desk.spent)
 
     def spent(self) -> float | None:
         """Return the dollars paid through these doors, or None where a price is unknown."""
-        meters = {self._door_name(role): self.meter(role) for role in ROLES}
-        total = 0.0
-        for name, door in self._doors.items():
-            cost = meters[name].dollars(door.tally.asked_usage, door.tally.asked)
-            if cost is None:
-                return None
-            total += cost
-        return total
+        if any(tally.asked and not self._priced(name) for name, tally in self._tallies()):
+            return None
+        return self.tally.spent.dollars
 
-    def used(self, run: str) -> Spend:
-        """Return what a run's purse holds: paid, in flight, and perhaps lost."""
-        return Spend()
+    def _priced(self, name: str) -> bool:
+        return self._meters[name].price is not None
+
+    @cached_property
+    def _meters(self) -> dict[str, PriceMeter]:
+        return {self._door_name(role): self.meter(role) for role in ROLES}
+
+    def account(self, run: str | None = None) -> Account:
+        """Return a run's purse over all its walks and processes: paid, in flight, perhaps lost."""
+        return self.ledger.account(self.run if run is None else run)
+
+    def money(self, *, walked: float = 0.0, left: float = 0.0) -> MoneyFacts:
+        """Return where the money stands; cheap enough for a few times a second.
+
+        walked, left: rows that this walk has ended (those under way for a half each) and those that it has not: what
+                      the ones cost each is what the others are expected to
+        """
+        account, spent = self.account(), self.spent()
+        saved: float | None = 0.0
+        for name, tally in self._tallies():
+            cost = self._meters[name].dollars(tally.known_usage, tally.known)
+            saved = None if saved is None or cost is None else saved + cost
+        known = all(self._priced(self._door_name(role)) for role in self.recipe.roles())
+        return MoneyFacts(
+            spent=spent,
+            saved=saved,
+            lost=account.lost.dollars if known else None,
+            reserved=account.reserved.dollars if known else None,
+            budget=limit_told(self.limit) if self.limit != Limit() else "",
+            left=left_told(self.limit, account.total),
+            projection=None if spent is None or walked <= 0 else spent + spent / walked * left,
+        )
 
     async def _judge_can(self) -> Can:
         return await self._role_can("judge", self.recipe.judging.verdict)
@@ -279,13 +410,20 @@ class Workshop:
                 "run once without --offline, or write `verdict: parsed` under judging"
             )
         try:
-            return await model(call)
+            reply = await model(call)
         except Aside as problem:
             if problem.reason == "rejected_call":
                 return None
             raise
         except RefusedParameter:
             return None
+        # before any plan has a name: nobody's purse, but what was paid is written down
+        await self.ledger.settle("", spent=self.meter(role).paid(reply.usage))
+        return reply
+
+
+def _less(usage: Usage, part: Usage) -> Usage:
+    return Usage(*(getattr(usage, one.name) - getattr(part, one.name) for one in fields(Usage)))
 
 
 def _probe_name(model: Model, options: str) -> str:

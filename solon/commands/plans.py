@@ -142,7 +142,7 @@ async def plan_recipe(path: str | Path, *, limit: int | None = None, against: st
                     recall=shop.ledger.get, cost=lambda step, usage: meters[roles[step]].paid(usage),
                 )  # fmt: skip
             spending = outlay(meters, survey)
-            budget = outlook(shop.limit, shop.used(plan.folder), survey, spending)
+            budget = outlook(shop.limit, shop.account(plan.folder).total, survey, spending)
     known = sum((count.known_usage for count in survey.steps.values()), Usage())
     names = {player.role: player.name for player in dry.players() if player.role in recipe.roles()}
     return Planned(
