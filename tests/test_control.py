@@ -300,6 +300,40 @@ async def test_a_server_is_paused_and_tuned_while_it_is_asked(tmp_path: Path, mo
     assert last is not None and last.servers[0].ceiling == 9
 
 
+async def test_processes_that_walk_together_are_looked_at_steered_and_paid_for_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINY_KEY", "sk-secret")
+    async with Wire(Answer(chat("Words."), delay=0.05)) as wire:
+        model = {
+            "use": "openai:tiny", "base_url": f"{wire.url}/v1", "concurrency": 2, "key_env": "TINY_KEY",
+            "price": {"input": 1_000_000, "output": 0},
+        }  # fmt: skip
+        made = desk(tmp_path / "desk", prompts=50, model=model, judging={"verdict": "parsed"})
+        running = asyncio.create_task(run_recipe(made.recipe, processes=2))
+
+        async def standing(so: Callable[[Standing], Any]) -> Standing:
+            while not ((now := stands(made)) and so(now)):
+                assert not running.done(), running.exception()
+                await asyncio.sleep(0.02)
+            return now
+
+        (server,) = (await standing(lambda now: now.calls.asked and now.servers[0].in_flight)).servers
+        assert (server.model, server.ceiling, server.limit) == ("openai:tiny", 2, 2)
+        assert await steer_run(made.latest, paused=True)
+        await standing(lambda now: now.servers[0].state == "paused" and not now.servers[0].in_flight)
+        asked = len(wire.requests)
+        await asyncio.sleep(0.3)
+        assert len(wire.requests) == asked
+        assert await steer_run(made.latest, concurrency=10, paused=False)
+        await standing(lambda now: now.servers[0].ceiling == 10)
+        done = await running
+        assert done.progress.asked == len(wire.requests) and done.progress.done == 50
+        assert done.dollars == pytest.approx(7 * len(wire.requests))  # 7 tokens a question
+    last = stands(made)
+    assert last is not None and last.money.spent == done.dollars
+
+
 def test_nobody_can_be_steered_who_does_not_walk(tmp_path: Path, solon: Solon, monkeypatch: pytest.MonkeyPatch) -> None:
     made = desk(tmp_path / "desk", prompts=1)
     monkeypatch.chdir(made.path)

@@ -219,6 +219,18 @@ async def test_who_watches_is_told_a_few_times_a_second_whatever_the_number_of_c
     assert (seen[-1].state, seen[-1].rows.done, seen[-1].calls.asked) == ("done", 100, 500)
 
 
+# -- the closing table ---------------------------------------------------------------------------------------
+
+
+def test_the_closing_table_counts_answers_of_no_use_by_kind(made: Desk, solon: Solon) -> None:
+    assert "of no use" not in solon("run", "recipe.yaml", "-q").out
+    (made.path / "model.py").write_text(
+        "async def answer(call):\n    return '' if 'number 1?' in str(call.messages) else 'Words.'\nLOGPROBS = True\n"
+    )
+    told = solon("run", "recipe.yaml", "-q").out
+    assert re.search(r"of no use +1 +answers: empty 1", told)
+
+
 # -- exit codes ----------------------------------------------------------------------------------------------
 
 

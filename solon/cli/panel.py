@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from solon.pipelines.standing import Batches, Money, Server, Standing
 
-__all__ = ["STATES", "duration", "labelled", "money_told", "one_line", "panel", "tokens_told"]
+__all__ = ["STATES", "by_count", "duration", "labelled", "money_told", "one_line", "panel", "tokens_told"]
 
 SERVERS_SHOWN = 8
 """Servers shown at most; the others are counted."""

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from solon.cli.panel import by_count
 from solon.cli.screen import console, counted, money, plain
 from solon.commands import Ability, Done, Shown
 from solon.errors import REASONS
@@ -55,6 +56,10 @@ def _calls_told(done: Done) -> list[tuple[str, str, str]]:
     lines = [("calls asked", f"{progress.asked:,}", f"{progress.known:,} more answered from the ledger")]
     if progress.failed:
         lines.append(("calls failed", f"{progress.failed:,}", "their rows are walked again at the next start"))
+    useless = {kind: count for kind, count in progress.answers.items() if kind != "good" and count}
+    if useless:
+        told = ", ".join(f"{kind} {count:,}" for kind, count in by_count(useless))
+        lines.append(("of no use", f"{sum(useless.values()):,}", f"answers: {told}"))
     lines.append(
         ("tokens", f"{tokens.input + tokens.output:,}", f"{tokens.input:,} in, {tokens.output:,} out{thinking}")
     )
