@@ -125,6 +125,15 @@ async def test_nobody_knocks_at_a_door_that_stays_shut_beyond_patience() -> None
     assert (await pace(asking())).text == "yes"
 
 
+async def test_those_who_wait_already_hear_at_once_that_the_wait_is_beyond_their_patience() -> None:
+    ask, time = Asked(throttled(3600), "yes"), Time()
+    pace = paced(ask, time, concurrency=1)
+    outcomes = await asyncio.gather(*(pace(asking()) for _ in range(3)), return_exceptions=True)
+    assert ["told to wait 3600 s" in str(outcome) for outcome in outcomes] == [True, False, False]
+    assert ["not asked" in str(outcome) for outcome in outcomes] == [False, True, True]
+    assert (ask.times, time.now, pace.facts().waiting, pace.facts().in_flight) == (1, 0, 0, 0)
+
+
 async def test_unreadable_answers_are_asked_for_a_few_times_only_since_each_may_be_paid() -> None:
     ask, time = Asked(Passing("unreadable_answer", "half a JSON")), Time()
     with pytest.raises(CallFailed) as caught:

@@ -101,6 +101,7 @@ class Gate:
         self._urgent: deque[Waiter] = deque()
         self._queue: deque[Waiter] = deque()
         self._waiting = 0
+        self._least_patience = inf
         self._paused = False
         self._held = False
         self._alarm: asyncio.Task[None] | None = None
@@ -366,6 +367,7 @@ class Gate:
         if shut > patience:
             raise _not_asked(shut, patience)
         waiter = Waiter(cost, patience)
+        self._least_patience = min(self._least_patience, patience)
         # while the server is away every call is a probe in its turn: one that fails by itself must not be all of them
         (self._urgent if urgent and not self.circuit.away else self._queue).append(waiter)
         self._waiting += 1
@@ -393,7 +395,7 @@ class Gate:
             refusals.shut_until = max(refusals.shut_until, now + asked)
         self._held = True
         shut = refusals.shut_until - now
-        for waiter in (*self._urgent, *self._queue):
+        for waiter in (*self._urgent, *self._queue) if shut > self._least_patience else ():
             if waiter.patience < shut and not waiter.future.done():
                 self._waiting -= 1
                 waiter.future.set_exception(_not_asked(shut, waiter.patience))
