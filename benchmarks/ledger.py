@@ -253,6 +253,7 @@ def large(path: Path, count: int) -> None:
                 pen.write(
                     Stored(call.key, call, Reply(f"{number} {said[number % 5000]}", usage=Usage(60, 80)), 1.0, 1.0)
                 )
+            pen.write()
             db.execute("COMMIT")
         took = time.perf_counter() - began
     print(f"a ledger of {count:,} calls: {path.stat().st_size:,} bytes, written in {took:.0f} s")

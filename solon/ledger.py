@@ -35,9 +35,10 @@ from solon.ledger_door import Door
 from solon.ledger_file import VERSION, Entry, connect, prepare, reading, storage, told, unwritable, version_of, whole
 from solon.ledger_flight import Flights, Payer, Tally
 from solon.ledger_packing import unkeepable
-from solon.ledger_pen import BY_KEY, REPLY, Stored, raw_key
+from solon.ledger_pen import Stored, raw_key
 from solon.ledger_purse import NOTHING, Account, account_in
 from solon.ledger_reader import ENTRY, Reader
+from solon.ledger_sheet import BY_KEY, REPLY
 from solon.ledger_upgrade import upgrade
 from solon.ledger_upkeep import (
     ROWS_AT_ONCE,

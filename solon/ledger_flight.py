@@ -166,7 +166,7 @@ class Flight:
         if self._others_wait():
             self._start(self._wait_and_ask())
         else:
-            self.writer.do(self._claim, then=self._claimed)
+            self.writer.do(self._claim, then=self._claimed, key=self.key)
 
     def cancel(self) -> None:
         """End it, unless its answer is already on its way into the file."""

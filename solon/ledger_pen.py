@@ -18,16 +18,13 @@ from solon.calls import Call, Reply
 from solon.ledger_owners import alive, me
 from solon.ledger_packing import frame_of, pack_messages, pack_reply
 from solon.ledger_purse import NOTHING, Account, Book
+from solon.ledger_sheet import Sheet
 from solon.ledger_texts import Texts
 from solon.spend import Limit, Spend
 
-__all__ = ["BY_KEY", "HEARTBEAT_SECONDS", "REPLY", "Pen", "Stored", "raw_key"]
+__all__ = ["HEARTBEAT_SECONDS", "Pen", "Stored", "raw_key"]
 
 HEARTBEAT_SECONDS = 5.0
-BY_KEY = "FROM calls WHERE substr(key, 1, 8) = ?1 AND key = ?2"
-REPLY = "reply, server, input, output, thinking, cached"
-"""The columns that make a Reply."""
-
 MOST_NAMES = 10_000  # that are remembered, before they are looked up anew
 
 
@@ -71,6 +68,7 @@ class Pen:
         self.db = db
         self.owner = owner
         self.book = Book(db)
+        self.sheet = Sheet(db)
         self.held: set[bytes] = set()
         self._texts = Texts()
         self._names: dict[str, int] = {}
@@ -81,15 +79,24 @@ class Pen:
 
     # -- around a transaction
 
-    def begin(self) -> None:
-        """Trust no number from before texts were removed, by whichever process."""
+    def begin(self, keys: list[str] | None = None) -> None:
+        """Look up what is known of these keys; trust no number from before texts were removed, by whichever process."""
         removals = self.db.execute("SELECT value FROM facts WHERE name = 'removals'").fetchone()[0]
         if removals != self._removals:
             self.forget()
             self._removals = removals
+        self.sheet.forget()
+        if keys:
+            self.sheet.look_up([raw_key(key) for key in keys])
         self._beating = None
         if self.held:
             self.beat()
+
+    def write(self) -> None:
+        """Write what has gathered in this transaction."""
+        self._texts.write(self.db)
+        self.sheet.write()
+        self.book.write()
 
     def committed(self) -> None:
         # only now: a heartbeat that was rolled back was none
@@ -98,6 +105,7 @@ class Pen:
     def forget(self) -> None:
         """Remember nothing that a transaction wrote which was taken back."""
         self.book.forget()
+        self.sheet.forget()
         self._texts.forget()
         self._names.clear()
         self._frames.clear()
@@ -113,14 +121,14 @@ class Pen:
         """
         name = raw_key(key)
         if not fresh:
-            row = self.db.execute(f"SELECT {REPLY} {BY_KEY}", (name[:8], name)).fetchone()
+            row = self.sheet.reply(name)
             if row:
-                return tuple(row)
+                return row
         if self._held_elsewhere(name):
             return False
         self.beat()  # a lease without its owner's row would be nobody's
         if worst is None:
-            self.db.execute("INSERT INTO leases (key, owner) VALUES (?, ?)", (name, self.owner))
+            self.sheet.begin(name, (self.owner, 0, 0, 0, 0))
         else:
             number = self.name(run)
             if limit and not self._room(number, worst, limit):
@@ -158,12 +166,12 @@ class Pen:
     def record(self, stored: Stored) -> tuple[Any, ...] | None:
         """Write a reply down. Return None, or the REPLY columns of an earlier answer, which stays."""
         name = raw_key(stored.key)
-        earlier = self.db.execute(f"SELECT {REPLY} {BY_KEY}", (name[:8], name)).fetchone()
+        earlier = self.sheet.reply(name)
         written = stored.fresh or not earlier
         if written:
             if earlier:
-                self.db.execute(f"DELETE {BY_KEY}", (name[:8], name))
-            self.write(stored)
+                self.sheet.drop(name)
+            self.add(stored)
         if stored.flight and stored.paid is not None and stored.reserve is not None:
             number, row = self.name(stored.run), self._mine(name)
             reserve = Spend(*row[1:]) if row else stored.reserve
@@ -173,24 +181,22 @@ class Pen:
                 number, spent=stored.paid, reserved=taken if row else NOTHING, lost=NOTHING if row else taken
             )
         elif stored.flight:
-            self.db.execute("DELETE FROM leases WHERE key = ? AND owner = ?", (name, self.owner))
+            self._mine(name)
         elif stored.paid is not None and written:
             self.book.enter(self.name(stored.run), spent=stored.paid)
         self.held.discard(name)
-        return None if written else tuple(earlier)
+        return None if written else earlier
 
-    def write(self, stored: Stored) -> None:
+    def add(self, stored: Stored) -> None:
         """Write the row of a call that has none."""
         call, reply = stored.call, stored.reply
         usage = reply.usage
-        self.db.execute(
-            "INSERT INTO calls (key, frame, run, asked_at, seconds, input, output, thinking, cached, server, reply, "
-            "messages) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        self.sheet.add(
             (
                 raw_key(stored.key), self._frame(call), self.name(stored.run), stored.asked_at, stored.seconds,
                 usage.input, usage.output, usage.thinking, usage.cached, self.name(reply.model), pack_reply(reply),
                 pack_messages(call, lambda content: self._texts.parts(self.db, content)),
-            ),
+            )
         )  # fmt: skip
 
     # -- purses
@@ -210,6 +216,7 @@ class Pen:
     def put_right(self, run: str, jobs: Spend) -> None:
         """Let what a run has put by be its leases and `jobs`."""
         self.bury_dead()
+        self.sheet.write()
         number = self.name(run)
         query = (
             "SELECT coalesce(sum(calls), 0), coalesce(sum(tokens), 0), coalesce(sum(nano), 0) FROM leases WHERE run = ?"
@@ -226,14 +233,15 @@ class Pen:
     # -- leases and their owners
 
     def _lease(self, name: bytes, run: int, reserve: Spend) -> None:
-        row = (name, self.owner, run, reserve.calls, reserve.tokens, reserve.nano)
-        self.db.execute("INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?)", row)
+        self.sheet.begin(name, (self.owner, run, reserve.calls, reserve.tokens, reserve.nano))
 
     def _mine(self, name: bytes) -> tuple[int, int, int, int] | None:
         """End this process's lease of a key; return its run and what was put by, None where it has none."""
-        query = "DELETE FROM leases WHERE key = ? AND owner = ? RETURNING run, calls, tokens, nano"
-        rows = self.db.execute(query, (name, self.owner)).fetchall()
-        return rows[0] if rows else None
+        lease = self.sheet.lease(name)
+        if lease is None or lease[0] != self.owner:
+            return None
+        self.sheet.end(name)
+        return lease[1:]
 
     def _taken(self, name: bytes) -> Spend:
         row = self._mine(name)
@@ -241,7 +249,7 @@ class Pen:
 
     def _held_elsewhere(self, name: bytes) -> bool:
         """Return whether a living process holds the lease of a key; one of a dead one, or of nobody, is ended."""
-        row = self.db.execute("SELECT owner FROM leases WHERE key = ?", (name,)).fetchone()
+        row = self.sheet.lease(name)
         if row is None:
             return False
         if row[0] == self.owner:
@@ -271,11 +279,12 @@ class Pen:
 
     def bury(self, owner: str) -> None:
         """End all leases of an owner: what was put by for them may have been billed."""
+        self.sheet.write()
         query = "SELECT run, sum(calls), sum(tokens), sum(nano) FROM leases WHERE owner = ? AND calls > 0 GROUP BY run"
         for run, *sums in self.db.execute(query, (owner,)).fetchall():
             reserve = Spend(*sums)
             self.book.enter(run, reserved=NOTHING - reserve, lost=reserve)
-        self.db.execute("DELETE FROM leases WHERE owner = ?", (owner,))
+        self.sheet.bury(owner)
         self.db.execute("DELETE FROM owners WHERE id = ?", (owner,))
 
     # -- small numbers

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from solon.ledger_packing import Part, name_of, pack_text, unpack_text
+from solon.ledger_sheet import in_rows
 
 __all__ = ["Reading", "Texts"]
 
@@ -24,7 +25,7 @@ SHORT = 80
 LONG, BEGINNING = 2048, 1024
 """Characters of a content whose beginning may be shared as one text, and the least of such a beginning."""
 BEGINNINGS, RECENT = 24, 8
-REMEMBERED = 4_000_000
+REMEMBERED = 2_000_000
 """Characters of texts whose numbers are known without a look into the file; twice as many at most."""
 
 _NAME = re.compile(r"[A-Z][A-Za-z]{0,20}: ")
@@ -44,9 +45,19 @@ class Texts:
         self._room = REMEMBERED
         self._beginnings: dict[str, int] = {}
         self._recent: deque[str] = deque(maxlen=RECENT)
+        self._new: list[tuple[int, int, bytes]] = []
+        self._last = -1
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """Write the new texts of a transaction."""
+        for rows in in_rows(self._new):
+            marks = ",".join(["(?,?,?)"] * len(rows))
+            db.execute(f"INSERT INTO texts (id, name, body) VALUES {marks}", [value for row in rows for value in row])
+        self._new = []
+        self._last = -1  # whoever writes next may be another process
 
     def parts(self, db: sqlite3.Connection, content: str) -> list[Part]:
-        """Return what `content` is made of, new texts being written; inside a transaction that writes."""
+        """Return what `content` is made of; inside a transaction that writes, before `write`."""
         if len(content) < SHORT:
             return [content]
         parts: list[Part] = []
@@ -83,12 +94,24 @@ class Texts:
         if number is None:
             number = self._old.get(text)
             if number is None:
-                number = _kept(db, name_of(text), pack_text(text))
+                number = self._kept(db, name_of(text), pack_text(text))
             if self._room < 0:
                 self._young, self._old, self._room = {}, self._young, REMEMBERED
             self._young[text] = number
             self._room -= len(text)
         return number
+
+    def _kept(self, db: sqlite3.Connection, name: int, body: bytes) -> int:
+        """Return the number of a text in the file; two texts of one name are told apart by what they say."""
+        row = db.execute("SELECT id FROM texts WHERE name = ? AND body = ?", (name, body)).fetchone()
+        if row is not None:
+            return int(row[0])
+        if self._last < 0:
+            row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'texts'").fetchone()
+            self._last = row[0] if row else 0
+        self._last += 1
+        self._new.append((self._last, name, body))
+        return self._last
 
     def _beginning(self, db: sqlite3.Connection, content: str) -> str:
         """Return the longest known beginning of `content`, or a new one that it shares with a recent content."""
@@ -107,7 +130,7 @@ class Texts:
             parts = self._cut(db, shared, [])
             if len(self._beginnings) >= BEGINNINGS:
                 del self._beginnings[next(iter(self._beginnings))]
-            self._beginnings[shared] = _kept(db, name_of(shared), pack_text(parts))
+            self._beginnings[shared] = self._kept(db, name_of(shared), pack_text(parts))
         return shared
 
 
@@ -134,14 +157,6 @@ def _shared(content: str, other: str) -> str:
     end = max(content.rfind("\n\n", BEGINNING, low), BEGINNING)
     end = end if end > BEGINNING else content.rfind("\n", BEGINNING, low)
     return content[:end] if end > 0 else ""
-
-
-def _kept(db: sqlite3.Connection, name: int, body: bytes) -> int:
-    """Return the number of a text in the file; two texts of one name are told apart by what they say."""
-    row = db.execute("SELECT id FROM texts WHERE name = ? AND body = ?", (name, body)).fetchone()
-    if row is None:
-        row = db.execute("INSERT INTO texts (name, body) VALUES (?, ?) RETURNING id", (name, body)).fetchone()
-    return int(row[0])
 
 
 class Reading:

@@ -58,7 +58,8 @@ def upgrade(db: sqlite3.Connection, path: Path) -> None:
         except UNREADABLE:
             _keep_damaged(pen, row)
         else:
-            pen.write(Stored(entry.key, entry.call, entry.reply, entry.asked_at, entry.seconds))
+            pen.add(Stored(entry.key, entry.call, entry.reply, entry.asked_at, entry.seconds))
+            pen.write()
     db.execute("DROP TABLE calls_of_version_1")
 
 

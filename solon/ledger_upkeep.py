@@ -15,9 +15,10 @@ from solon.calls import Usage
 from solon.errors import StorageError
 from solon.ledger_file import DAMAGED, Entry, connect, opened, storage, version_of, whole
 from solon.ledger_packing import messages_in, unpack_text
-from solon.ledger_pen import BY_KEY, REPLY, Pen, Stored, raw_key
+from solon.ledger_pen import Pen, Stored, raw_key
 from solon.ledger_purse import Account, account_in
 from solon.ledger_reader import ENTRY, Reader
+from solon.ledger_sheet import BY_KEY, REPLY
 from solon.ledger_upgrade import ROWS, old_entry
 
 __all__ = [
@@ -86,6 +87,7 @@ def merge_entries(db: sqlite3.Connection, *, pen: Pen, entries: list[Entry]) -> 
     added = same = differed = 0
     reader = Reader(Path(), db)
     for entry in entries:
+        pen.write()  # what is looked at next is in the file
         key = raw_key(entry.key)
         mine = db.execute(f"SELECT asked_at, {REPLY} {BY_KEY}", (key[:8], key)).fetchone()
         if mine is None:
@@ -95,8 +97,8 @@ def merge_entries(db: sqlite3.Connection, *, pen: Pen, entries: list[Entry]) -> 
         else:
             differed += 1
         if mine is None or entry.asked_at < mine[0]:
-            db.execute(f"DELETE {BY_KEY}", (key[:8], key))
-            pen.write(Stored(entry.key, entry.call, entry.reply, entry.asked_at, entry.seconds, run=entry.run))
+            pen.sheet.drop(key)
+            pen.add(Stored(entry.key, entry.call, entry.reply, entry.asked_at, entry.seconds, run=entry.run))
     return added, same, differed
 
 

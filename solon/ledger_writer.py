@@ -36,10 +36,11 @@ class Job:
     """One piece of work for the writer: `await` it in the event loop that queued it, or `wait()` elsewhere.
 
     work:  may be done more than once (a commit that is tried again), so it must touch the database alone
+    key:   of the call that it looks at, so that those of many jobs are looked up at once
     then:  called with the job, in the loop that queued it, when it is done: a turn of the loop sooner than who awaits
     """
 
-    __slots__ = ("done", "future", "loop", "problem", "result", "settled", "stored", "then", "work")
+    __slots__ = ("done", "future", "key", "loop", "problem", "result", "settled", "stored", "then", "work")
 
     def __init__(
         self,
@@ -47,8 +48,10 @@ class Job:
         settled: threading.Condition,
         stored: Stored | None = None,
         then: Callable[[Job], None] | None = None,
+        key: str = "",
     ) -> None:
         self.work = work
+        self.key = key
         self.stored = stored
         self.then = then
         self.settled = settled  # the writer's: told of every group of jobs that are done
@@ -117,9 +120,10 @@ class Writer:
         *,
         stored: Stored | None = None,
         then: Callable[[Job], None] | None = None,
+        key: str = "",
     ) -> Job:
         """Queue `work`; it runs inside a transaction with others, and its job settles after the commit."""
-        job = Job(work, self._settled, stored, then)
+        job = Job(work, self._settled, stored, then, key)
         with self._gate:  # nothing may be queued behind the end
             if not self._stopped:
                 self._jobs.put(job)
@@ -129,7 +133,7 @@ class Writer:
 
     def record(self, stored: Stored, *, then: Callable[[Job], None] | None = None) -> Job:
         """Write a reply down (`Pen.record`); it is kept until that succeeds."""
-        return self.do(lambda db: self.pen.record(stored), stored=stored, then=then)
+        return self.do(lambda db: self.pen.record(stored), stored=stored, then=then, key=stored.key)
 
     def stop(self) -> int:
         """Finish what is queued, end the thread, and return how many replies could not be written down."""
@@ -152,8 +156,9 @@ class Writer:
         if self.pen.beaten is not None:
             with suppress(sqlite3.Error):
                 self._db.execute("BEGIN IMMEDIATE")
+                self.pen.begin()
                 self.pen.bury(self.owner)
-                self.pen.book.write()
+                self.pen.write()
                 self._db.execute("COMMIT")
         self._db.close()
 
@@ -205,11 +210,11 @@ class Writer:
     def _together(self, jobs: list[Job], done: Callable[[Job], Settled]) -> list[Settled]:
         self._look()
         self._db.execute("BEGIN IMMEDIATE")
-        self.pen.begin()
+        self.pen.begin([job.key for job in jobs if job.key])
         for stored in self._owed.values():
             self.pen.record(stored)
         settled = [done(job) for job in jobs]
-        self.pen.book.write()
+        self.pen.write()
         self._db.execute("COMMIT")
         self._owed.clear()
         self.pen.committed()
@@ -226,10 +231,11 @@ class Writer:
     def _done_apart(self, job: Job) -> Settled:
         """Do one job. What is wrong with it alone is its asker's; what is wrong with the file is everybody's."""
         result = trouble = None
-        self.pen.book.write()
+        self.pen.write()
         self._db.execute("SAVEPOINT job")
         try:
             result = job.work(self._db)
+            self.pen.write()
         except Exception as problem:
             if _everybodys(problem):
                 raise

@@ -20,6 +20,7 @@ FLOORS: list[set[str]] = [
     {"calls"},
     {"constitution", "rows", "markup", "spend"},
     {"cast", "ledger_file", "ledger_owners", "ledger_packing", "ledger_purse", "budget"},
+    {"ledger_sheet"},
     {"ledger_texts"},
     {"ledger_pen", "ledger_reader"},
     {"ledger_upgrade", "ledger_writer", "ledger_locks", "ledger_jobs_file"},

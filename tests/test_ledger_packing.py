@@ -76,6 +76,7 @@ def test_however_contents_are_cut_they_are_put_together_again(contents: list[str
         db.execute(statement)
     texts = Texts()
     parts = [texts.parts(db, content) for content in contents]
+    texts.write(db)
     assert [Reading(db).text(part) for part in parts] == contents
     assert Texts().parts(db, contents[0]) != [] or contents[0] == ""
     db.close()
