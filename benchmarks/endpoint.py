@@ -18,7 +18,9 @@ CPU       milliseconds of the client's process a call, user and system, imports,
 MB        the most memory that the process had
 flying    the most requests that the server saw in flight at once
 
-Client and server have a core of their own where the machine has two.
+Client and server have a core of their own where the machine has two. `solon-by-2` is `solon run --processes 2`: two
+processes share the rows, one ledger and the calls in flight; they have all cores, and on a machine with two they share
+the server's.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-CLIENTS = ("protocol", "aiohttp", "sdk-aiohttp", "sdk", "solon")
+CLIENTS = ("protocol", "aiohttp", "sdk-aiohttp", "sdk", "solon", "solon-by-2")
 CHAIN = 5
 JUDGE = """\
 LOGPROBS = True
@@ -110,14 +112,15 @@ def told(url: str, path: str) -> Any:
         return json.load(response)
 
 
-def ran(arguments: Sequence[str], url: str, cwd: Path) -> Figures:
-    """Run a client on its core; return its own costs and what the server saw of it."""
+def ran(arguments: Sequence[str], url: str, cwd: Path, *, everywhere: bool = False) -> Figures:
+    """Run a client on its core, or on all of them; return its own costs and what the server saw of it."""
+    mine = os.sched_getaffinity(0) if everywhere else cores()[0]
     told(url, "/reset")
     process = subprocess.Popen(
         arguments,
         cwd=cwd,
         stdout=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores()[0]),
+        preexec_fn=lambda: os.sched_setaffinity(0, mine),
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -140,13 +143,15 @@ def settle(folder: Path, prompts: int) -> None:
     (folder / "prompts.jsonl").write_text("".join(lines))
 
 
-def solon(folder: Path, url: str, in_flight: int, window: float | None) -> Figures:
+def solon(folder: Path, url: str, in_flight: int, window: float | None, processes: int = 1) -> Figures:
     """Run the recipe in a folder without any memory."""
     for left in ("runs", ".solon"):
         shutil.rmtree(folder / left, ignore_errors=True)
     rows = "" if window is None else f"window: {round(in_flight * window)}"
     (folder / "recipe.yaml").write_text(RECIPE.format(url=url, in_flight=in_flight, window=rows))
-    return ran([sys.executable, "-m", "solon", "run", "recipe.yaml", "-q"], url, folder)
+    more = ["--processes", str(processes)] if processes > 1 else []
+    command = [sys.executable, "-m", "solon", "run", "recipe.yaml", "-q", *more]
+    return ran(command, url, folder, everywhere=processes > 1)
 
 
 def record(folder: Path, prompts: int) -> Path:
@@ -182,8 +187,8 @@ def compared(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
         print(f"{'':14}{'share':>7}{'calls/s':>9}{'CPU ms':>8}{'MB':>6}{'flying':>8}")
         with served("--latency", str(latency)) as url:
             for name in given.only:
-                if name == "solon":
-                    one = solon(folder, url, in_flight, given.window)
+                if name.startswith("solon"):
+                    one = solon(folder, url, in_flight, given.window, 2 if name == "solon-by-2" else 1)
                 else:
                     script = [sys.executable, str(HERE / "clients.py"), name, url, str(chains), str(in_flight)]
                     one = ran(script, url, folder)
