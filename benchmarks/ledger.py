@@ -248,11 +248,10 @@ def large(path: Path, count: int) -> None:
         pen, began = Pen(db, ""), time.perf_counter()
         for start in range(0, count, 5000):
             db.execute("BEGIN IMMEDIATE")
+            pen.begin()
             for number in range(start, min(start + 5000, count)):
                 call = ask(number)
-                pen.write(
-                    Stored(call.key, call, Reply(f"{number} {said[number % 5000]}", usage=Usage(60, 80)), 1.0, 1.0)
-                )
+                pen.add(Stored(call.key, call, Reply(f"{number} {said[number % 5000]}", usage=Usage(60, 80)), 1.0, 1.0))
             pen.write()
             db.execute("COMMIT")
         took = time.perf_counter() - began

@@ -256,6 +256,30 @@ async def test_a_batch_job_puts_by_and_settles_and_its_replies_are_told_once(pat
     await ledger.close()
 
 
+async def test_what_a_kill_left_put_by_is_put_right(path: Path) -> None:
+    """A process that was killed between its job and its purse: what is in flight and in jobs is counted anew."""
+    ledger, model = Ledger.open(path), Counting(shut=True)
+    asking = asyncio.create_task(ledger.door(model, run="run", meter=FLAT)(question(1)))
+    await until(lambda: model.asked != [])
+    await ledger.reserve("run", times(9, ONE))
+    await ledger.put_right("run", times(2, ONE))
+    assert ledger.account("run") == Account(reserved=times(3, ONE))
+    model.gate.set()
+    await asking
+    assert ledger.account("run") == Account(spent=PAID, reserved=times(2, ONE))
+    await ledger.close()
+
+
+async def test_a_fresh_reply_of_a_job_takes_the_place_of_the_old_one_and_is_paid_for(path: Path) -> None:
+    ledger = Ledger.open(path)
+    await ledger.record(question(1), said("old"), run="run", meter=FLAT)
+    assert await ledger.record(question(1), said("new"), run="run", meter=FLAT, fresh=True) == said("new")
+    assert (ledger.get(question(1).key), len(ledger)) == (said("new"), 1)
+    assert ledger.account("run") == Account(spent=times(2, PAID))
+    assert (await ledger.door(Counting(), refresh=True)(question(1))).known, "it was asked anew in this opening"
+    await ledger.close()
+
+
 async def test_a_live_call_waits_for_a_job_that_holds_the_rest_of_the_budget(path: Path) -> None:
     ledger = Ledger.open(path)
     await ledger.reserve("run", times(3, ONE))
