@@ -176,12 +176,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counts them. `output` includes `thinking`; `cached` is the cheap part of `input`."""
+    """Tokens as the provider counts them. `output` includes `thinking`; `cached` is the cheap part of `input`.
+
+    written: the part of `input` that the provider wrote into its cache, which may cost more than plain input. It counts
+             when a call is paid, and is not kept after that: no reply differs by it.
+    """
 
     input: int = 0
     output: int = 0
     thinking: int = 0
     cached: int = 0
+    written: int = field(default=0, compare=False)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -189,6 +194,7 @@ class Usage:
             self.output + other.output,
             self.thinking + other.thinking,
             self.cached + other.cached,
+            self.written + other.written,
         )
 
 
@@ -230,7 +236,7 @@ class Reply:
                 "finish": self.finish,
                 "thinking": self.thinking,
                 "logprobs": self.logprobs,
-                "usage": {name: getattr(used, name) for name in used.__slots__},
+                "usage": {name: getattr(used, name) for name in used.__slots__ if name != "written"},
                 "model": self.model,
             }
         )

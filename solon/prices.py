@@ -204,10 +204,11 @@ class _Rates:
 
         return cls(rate(price.input), rate(price.cached), rate(price.cache_write), rate(price.output))
 
-    def cost(self, fresh: int, cached: int, written: int, output: int) -> int:
+    def cost(self, usage: Usage) -> int:
         """Return `nano`, rounded up."""
-        total = fresh * self.input + cached * self.cached + written * self.written + output * self.output
-        return -(-total // SCALE)
+        fresh = max(usage.input - usage.cached - usage.written, 0)
+        before = fresh * self.input + usage.cached * self.cached + usage.written * self.written
+        return -(-(before + usage.output * self.output) // SCALE)
 
 
 @dataclass(frozen=True)
@@ -231,19 +232,15 @@ class PriceMeter:
 
     def paid(self, usage: Usage) -> Spend:
         """Return what an answered call cost: by its provider's count of tokens, in `nano`, rounded up."""
-        rates, written = self._rates_at(usage.input), getattr(usage, "written", 0)
-        fresh = max(usage.input - usage.cached - written, 0)
-        nano = rates.cost(fresh, usage.cached, written, usage.output) if rates else 0
-        return Spend(1, usage.input + usage.output, nano)
+        rates = self._rates_at(usage.input)
+        return Spend(1, usage.input + usage.output, rates.cost(usage) if rates else 0)
 
     def dollars(self, usage: Usage, calls: int) -> float | None:
         """Return what so many answered calls cost that took `usage` together, None where the price is unknown."""
         rates = self._rates_at(usage.input // max(calls, 1))
         if rates is None:
             return None if calls else 0.0
-        written = getattr(usage, "written", 0)
-        fresh = max(usage.input - usage.cached - written, 0)
-        return rates.cost(fresh, usage.cached, written, usage.output) / DOLLAR
+        return rates.cost(usage) / DOLLAR
 
     def _rates_at(self, asked: int) -> _Rates | None:
         usual, above, long = self._rates

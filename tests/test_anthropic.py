@@ -129,6 +129,7 @@ async def test_the_input_is_counted_with_what_the_cache_took_and_gave() -> None:
     body["usage"]["output_tokens_details"] = {"thinking_tokens": 3}
     reply, _ = await asked(Answer(body))
     assert reply.usage == Usage(input=1107, output=5, thinking=3, cached=1000)
+    assert reply.usage.written == 100
     assert (await asked(Answer({**claude(), "usage": None})))[0].usage == Usage()
 
 

@@ -204,10 +204,11 @@ async def test_an_answer_comes_back_exactly_with_its_usage_and_the_servers_name(
     body = chat("  Hi.\n")
     body["usage"] |= {
         "completion_tokens_details": {"reasoning_tokens": 3},
-        "prompt_tokens_details": {"cached_tokens": 4},
+        "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 2},
     }
     reply = await reply_to(Answer(body))
     assert reply == Reply("  Hi.\n", usage=Usage(7, 5, thinking=3, cached=4), model="served-name")
+    assert reply.usage.written == 2
 
 
 async def test_missing_usage_is_counted_as_nothing() -> None:

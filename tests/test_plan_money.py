@@ -191,6 +191,19 @@ async def test_what_batch_jobs_answer_is_planned_at_their_share_of_the_price(
     assert (half.input, half.output) == (live.input, live.output)
 
 
+def test_a_plan_says_how_many_waves_of_batch_jobs_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solon: Solon
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    made = desk(tmp_path / "desk", judging={"verdict": "parsed"}, model="openai:gpt-4.1")
+    assert "wave" not in solon("plan", made.recipe).out
+    made.write(cast={"everyone": {"batch": True}})
+    assert "batch jobs: at most 4 waves of up to 24 hours, each after the one before" in solon("plan", made.recipe).out
+    made.write(cast={"judge": {"batch": True}})
+    assert "batch jobs: at most 1 wave of up to 24 hours" in solon("plan", made.recipe).out
+    assert json.loads(solon("plan", made.recipe, "--format", "json").out)["waves"] == 1
+
+
 # -- the budget ----------------------------------------------------------------------------------------------
 
 

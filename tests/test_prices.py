@@ -152,6 +152,8 @@ def test_each_kind_of_token_is_paid_at_its_own_price() -> None:
     price = Price(input=2, output=8, cached=0.5, cache_write=2.5)
     usage = Usage(input=1000, output=100, cached=600)
     assert PriceMeter(price).paid(usage) == Spend(1, 1100, (400 * 2000) + (600 * 500) + (100 * 8000))
+    writing = Usage(input=1000, output=100, cached=600, written=300)
+    assert PriceMeter(price).paid(writing) == Spend(1, 1100, 100 * 2000 + 600 * 500 + 300 * 2500 + 100 * 8000)
     plain = Price(input=2, output=8)
     assert PriceMeter(plain).paid(usage) == Spend(1, 1100, (1000 * 2000) + (100 * 8000))
 

@@ -68,6 +68,11 @@ def print_plan(planned: Planned) -> None:
         out.print(plain(f"against {planned.against}: {planned.difference.summary}"))
     for line in planned.upgrade:
         out.print(plain(line), style="yellow")
+    if planned.waves:
+        from solon.pipelines.waves import WAVE_HOURS
+
+        told = counted(planned.waves, "wave")
+        out.print(f"batch jobs: at most {told} of up to {WAVE_HOURS} hours, each after the one before")
     if planned.budget is not None:
         out.print(_budget(planned.budget))
     out.print(closing(planned), style="bold")

@@ -21,6 +21,7 @@ from solon.pipelines.recipe import Recipe, find_recipe, read_recipe
 from solon.pipelines.run import RunFolder
 from solon.pipelines.survey import Count, Survey, take_survey
 from solon.pipelines.walk import FAILED
+from solon.pipelines.waves import waves
 from solon.pipelines.wordings import asked_anew, reworded, told
 from solon.workshop import Workshop
 
@@ -46,6 +47,8 @@ class Planned:
     problems:    earlier runs that could not be read, one line each
     upgrade:     what an upgrade of Solon since that run makes new, one line each wording of its own that changed
     budget:      the recipe's budget against what is expected; None where it has none
+    waves:       of provider batch jobs, of up to 24 hours each, until the last new call is answered at most; 0 where
+                 none is asked by batch jobs
     """
 
     recipe: Recipe
@@ -62,6 +65,7 @@ class Planned:
     problems: tuple[str, ...] = ()
     upgrade: tuple[str, ...] = ()
     budget: Outlook | None = None
+    waves: int = 0
 
     @property
     def certain(self) -> Estimate:
@@ -113,6 +117,7 @@ class Planned:
             "seconds": self.seconds,
             "against": str(self.against) if self.against else None,
             "difference": self.difference.summary if self.difference is not None else None,
+            "waves": self.waves,
             "upgrade": list(self.upgrade),
             "problems": list(self.problems),
         }
@@ -141,6 +146,9 @@ async def plan_recipe(path: str | Path, *, limit: int | None = None, against: st
                     plan, dry, limit=limit, walked=walked, failed=FAILED, earlier=[each.store for each in earlier],
                     recall=shop.ledger.get, cost=lambda step, usage: meters[roles[step]].paid(usage),
                 )  # fmt: skip
+                batching = {role for role in recipe.roles() if recipe.role(role).batch}
+                new = {survey.roles[step] for step, count in survey.steps.items() if count.at_most}
+                days = waves(plan.story, dry, batching & new)
             spending = outlay(meters, survey)
             budget = outlook(shop.limit, shop.account(plan.folder).total, survey, spending)
     known = sum((count.known_usage for count in survey.steps.values()), Usage())
@@ -153,6 +161,7 @@ async def plan_recipe(path: str | Path, *, limit: int | None = None, against: st
         problems=tuple(problems),
         upgrade=tuple(_upgrade(earlier[0].folder, survey)) if earlier else (),
         budget=budget,
+        waves=days,
     )  # fmt: skip
 
 

@@ -4,9 +4,9 @@
     anthropic:tiny  with base_url: http://...   at a server of your own, no key unless key_env names one
 
 The protocol gives no log-probabilities: a call with labels comes back with none, and the judge reads words instead.
-It counts what it read from its cache apart from the rest of the input; `Usage.input` here is all of it, with what
-was written to the cache and read from it, and `Usage.cached` the part that was read. Long beginnings that questions
-share are marked for its cache where that pays (`solon.models.prefixes`); the mark is no part of a call's key.
+It counts what it read from its cache apart from the rest of the input; `Usage.input` here is all of it, with what was
+written to the cache (`Usage.written`) and read from it (`Usage.cached`). Long beginnings that questions share are
+marked for its cache where that pays (`solon.models.prefixes`); the mark is no part of a call's key.
 """
 
 from __future__ import annotations
@@ -113,11 +113,12 @@ class AnthropicModel(ServerModel):
 
 
 def usage_of(usage: Mapping[str, Any]) -> Usage:
-    cached = count(usage.get("cache_read_input_tokens"))
+    cached, written = (count(usage.get(f"cache_{how}_input_tokens")) for how in ("read", "creation"))
     inside = usage.get("output_tokens_details") or {}
     return Usage(
-        input=count(usage.get("input_tokens")) + count(usage.get("cache_creation_input_tokens")) + cached,
+        input=count(usage.get("input_tokens")) + written + cached,
         output=count(usage.get("output_tokens")),
         thinking=count(inside.get("thinking_tokens")),
         cached=cached,
+        written=written,
     )

@@ -131,6 +131,7 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
         output=count(usage.get("completion_tokens")),
         thinking=count(inside.get("reasoning_tokens")),
         cached=count(before.get("cached_tokens")),
+        written=count(before.get("cache_write_tokens")),
     )
 
 
