@@ -10,6 +10,7 @@ import json
 import sqlite3
 import time
 import zlib
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def upgrade(db: sqlite3.Connection, path: Path) -> None:
 
 def _rows(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
     # by number, not by one long reading: rows are written in between
-    numbers = [row[0] for row in db.execute("SELECT id FROM calls_of_version_1 ORDER BY id")]
+    numbers = array("q", (row[0] for row in db.execute("SELECT id FROM calls_of_version_1 ORDER BY id")))
     for number in numbers:
         yield db.execute(f"{ROWS} calls_of_version_1 WHERE id = ?", (number,)).fetchone()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -131,12 +132,13 @@ def _sweep(db: sqlite3.Connection) -> None:
         for part in parts:
             if isinstance(part, int) and part < len(used):
                 used[part] = 1
-    texts = db.execute("SELECT id FROM texts").fetchall()
-    made_of = [number for (number,) in texts if used[number] == 1]
-    for number in made_of:
-        for part in _made_of(db, number):
-            used[part] |= 2
-    db.executemany("DELETE FROM texts WHERE id = ?", [row for row in texts if not used[row[0]]])
+    texts = array("q", (row[0] for row in db.execute("SELECT id FROM texts")))
+    for number in texts:
+        if used[number] == 1:  # 2 is part of one: those are made of nothing else
+            for part in _made_of(db, number):
+                if part < len(used):
+                    used[part] |= 2
+    db.executemany("DELETE FROM texts WHERE id = ?", ((number,) for number in texts if not used[number]))
     db.execute("DELETE FROM frames WHERE id NOT IN (SELECT frame FROM calls)")
     db.execute(
         "DELETE FROM names WHERE id NOT IN (SELECT model FROM frames) AND id NOT IN (SELECT server FROM calls) AND "
@@ -296,14 +298,16 @@ def statistics(reader: Reader) -> Statistics:
 
 def _saved(db: sqlite3.Connection) -> tuple[int, int]:
     """Return how many texts are shared, and how many bytes they would take more, said out each time."""
-    sizes: dict[int, int] = {}
-    made: list[int] = []
+    # by number, four bytes each: there may be many millions
+    sizes = array("I", bytes(4 * (1 + (db.execute("SELECT max(id) FROM texts").fetchone()[0] or 0))))
+    made: set[int] = set()
+    count = 0
     for number, first, size in db.execute("SELECT id, hex(substr(body, 1, 1)), length(body) FROM texts"):
-        sizes[number] = size
-        if int(first, 16) & 2:
-            made.append(number)
+        count, sizes[number] = count + 1, size
+        if int(first or "0", 16) & 2:
+            made.add(number)
     for number in made:
-        sizes[number] = sum(sizes.get(part, 0) for part in _made_of(db, number))
-    said = sum(sizes.get(part, 0) for _, parts in _uses(db) for part in parts if isinstance(part, int))
-    kept = sum(size for number, size in sizes.items() if number not in set(made))
-    return len(sizes), max(0, said - kept)
+        sizes[number] = sum(sizes[part] for part in _made_of(db, number) if part < len(sizes))
+    said = sum(sizes[part] for _, parts in _uses(db) for part in parts if isinstance(part, int) and part < len(sizes))
+    kept = sum(size for number, size in enumerate(sizes) if number not in made)
+    return count, max(0, said - kept)
