@@ -9,6 +9,7 @@ here. What a batch makes of its requests is the test's to say:
     server.fates = ["failed", "completed"]      of the batches, in the order in which they are made
     server.verdict = lambda body, number: ...   of one request in batch `number`: None (answered), or an Error
     server.looks = 3                            a batch has ended after so many looks at it
+    server.held = True                          no batch ends
 
     python tests/batch_kit.py PROVIDER URL LEDGER --rows N [--die STAGE]
 
@@ -69,6 +70,7 @@ class Batch:
     metadata: dict[str, str]
     created: float
     looks: int = 0
+    ended: bool = False
     file: str = ""
     output: str = ""
     errors: str = ""
@@ -94,6 +96,7 @@ class BatchServer:
         self.verdict: Callable[[dict[str, Any], int], Error | None] = lambda body, number: None
         self.answer: Callable[[dict[str, Any]], str] = words_for
         self.looks = 1
+        self.held = False
         self.refuse: Callable[[web.Request], web.Response | None] = lambda request: None
         self.shuffle = True
         self.strangers: list[dict[str, Any]] = []
@@ -156,14 +159,12 @@ class BatchServer:
         self.batches[batch.id] = batch
         return batch
 
-    def looked(self, batch: Batch) -> bool:
-        """Note a look; return whether the batch has ended (with this look, its work is done)."""
+    def looked(self, batch: Batch) -> None:
+        """Note a look: a batch whose time has come has ended with it."""
         batch.looks += 1
-        if batch.looks < self.looks:
-            return False
-        if batch.looks == self.looks:
+        if batch.looks >= self.looks and not batch.ended and not self.held:
             self._work(batch)
-        return True
+            batch.ended = True
 
     def _work(self, batch: Batch) -> None:
         """Answer what the batch's fate and the test's verdict let be answered; that is what is billed."""
@@ -292,7 +293,7 @@ class BatchServer:
     def _openai(self, batch: Batch) -> dict[str, Any]:
         from openai.types import Batch as Shown
 
-        ended = batch.looks >= self.looks
+        ended = batch.ended
         good = [line for line in batch.results if line.get("response") and line["response"]["status_code"] == 200]
         bad = [line for line in batch.results if line not in good]
         told: dict[str, Any] = {
@@ -341,7 +342,7 @@ class BatchServer:
     def _anthropic(self, batch: Batch) -> dict[str, Any]:
         from anthropic.types.messages import MessageBatch
 
-        ended = batch.looks >= self.looks
+        ended = batch.ended
         created = datetime.fromtimestamp(batch.created, UTC)
         counts = dict.fromkeys(("succeeded", "errored", "canceled", "expired"), 0)
         for line in batch.results:

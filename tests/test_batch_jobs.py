@@ -387,7 +387,7 @@ async def test_a_job_that_another_process_drives_is_left_to_it_and_its_answers_a
 async def test_a_stop_returns_at_once_and_the_next_process_takes_the_job_up(
     server: BatchServer, tmp_path: Path
 ) -> None:
-    server.looks = 10**9
+    server.held = True
     stop = asyncio.Event()
     async with walk_at(server, tmp_path) as walk:
         assert await walk.row(0) is None
@@ -398,7 +398,7 @@ async def test_a_stop_returns_at_once_and_the_next_process_takes_the_job_up(
 
         await asyncio.wait_for(walk.desk.settle(stop, tell), 10)
         assert [job.state for job in walk.jobs.jobs()] == ["submitted"]
-    server.looks = 1
+    server.held = False
     assert walked(server.provider, server.url, tmp_path / "ledger.db", 1) == right(server, 1)
     assert set(server.billed.values()) == {1}
     assert len(server.batches) == 2

@@ -91,14 +91,14 @@ async def test_a_job_that_is_given_up_is_asked_again(tmp_path: Path) -> None:
     with BatchServer("anthropic") as server:
         ledger = tmp_path / "ledger.db"
         assert walked("anthropic", server.url, ledger, ROWS, die="after the submission") is None
-        server.looks = 10**9
+        server.held = True
         async with Walk("anthropic", server.url, ledger) as walk:
             assert await walk.row(0) is None
 
             def given_up(facts: object) -> None:
                 for job in walk.jobs.jobs(states=["intended"]):
                     walk.jobs.close(job, "given up")
-                    server.looks = 1
+                    server.held = False
 
             await walk.desk.settle(tell=given_up)
             assert [job.state for job in walk.jobs.jobs()] == ["given up", "collected"]
