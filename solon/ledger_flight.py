@@ -112,6 +112,9 @@ class Flights:
     async def end(self, grace: float) -> None:
         """Wait up to `grace` seconds for what is under way, then end it; nothing new is begun."""
         self.closing = True
+        loop = asyncio.get_running_loop()
+        # one of a loop that is gone never lands
+        self.flying = {key: flight for key, flight in self.flying.items() if flight.loop is loop}
         if not self.flying:
             return
         self.landed = asyncio.Event()

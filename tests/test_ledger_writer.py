@@ -78,6 +78,21 @@ def test_a_loop_that_is_gone_leaves_the_writer_at_work(path: Path) -> None:
     assert keys_in(path) == {question(1).key}
 
 
+def test_a_flight_whose_loop_is_gone_does_not_keep_a_ledger_from_closing(path: Path) -> None:
+    ledger = Ledger.open(path)
+    turn = threading.Event()
+
+    async def leave() -> None:
+        ledger._writer.do(lambda db: turn.wait(30))  # type: ignore[union-attr]
+        asyncio.create_task(ledger.door(Counting())(question(1)))  # noqa: RUF006
+        await until(lambda: ledger.in_flight == 1)  # its claim waits behind the writer's work
+
+    asyncio.run(leave())
+    turn.set()
+    asyncio.run(ledger.close())
+    assert keys_in(path) == set()
+
+
 async def test_one_jobs_mistake_is_not_its_neighbours(path: Path) -> None:
     ledger = Ledger.open(path)
 
