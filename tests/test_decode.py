@@ -12,7 +12,14 @@ from local_kit import make_tokenizer
 from transformers.generation import logits_process
 
 from solon.calls import Sampling
+from solon.digests import uniform
+from solon.models import decode
 from solon.models.decode import Row, Taste, answer_text, choose, end_tokens, settle
+
+TASTES = [
+    Taste(top_k=3), Taste(top_k=50), Taste(top_k=1000), Taste(top_p=0.5), Taste(top_p=0.95), Taste(min_p=0.3),
+    Taste(0.6, 0.9, 20), Taste(1.3, 0.8, 5, 0.1), Taste(0.7, 0.99, 0, 0.02),
+]  # fmt: skip
 
 
 def row(taste: Taste, key: str = "k", tokens: list[int] | None = None) -> Row:
@@ -70,6 +77,50 @@ def test_tokens_are_excluded_as_transformers_excludes_them(
     allowed = {int(token) for token in torch.isfinite(warper(torch.tensor([[0]]), logits))[0].nonzero()}
     assert 1 < len(allowed) < logits.shape[1]
     assert set(drawn(logits, taste, 600)) == allowed
+
+
+@pytest.mark.parametrize("few", [1, 2, 7, 64])
+@pytest.mark.parametrize("taste", TASTES, ids=str)
+def test_looking_at_the_likeliest_tokens_alone_changes_no_choice(
+    few: int, taste: Taste, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many of them are looked at first, what a taste leaves is looked for until it is found."""
+    logits = torch.randn(40, 64, generator=torch.Generator().manual_seed(3)) * 2
+    logits[::2] = logits[::2].bfloat16().float()  # equal ones
+    rows = [row(taste, f"key {n}") for n in range(40)]
+    monkeypatch.setattr(decode, "FEW", few)
+    assert choose(logits, rows) == [by_sorting(logits[n], rows[n]) for n in range(40)]
+
+
+def by_sorting(logits: torch.Tensor, one: Row) -> int:
+    """Return the token that the rules say, written down as plainly as can be."""
+    taste = one.taste
+    chances = torch.softmax(logits / taste.temperature, -1).double()
+    ranked = sorted(range(len(chances)), key=lambda token: (-float(chances[token]), token))
+    if taste.top_k:
+        ranked = [token for token in ranked if chances[token] >= chances[ranked[min(taste.top_k, len(ranked)) - 1]]]
+    total, before, kept = math.fsum(float(chances[token]) for token in ranked), 0.0, []
+    for token in ranked:
+        if not kept or before < taste.top_p * total or taste.top_p >= 1:
+            kept.append(token)
+        before += float(chances[token])
+    kept = sorted(token for token in kept if chances[token] >= taste.min_p * chances[kept[0]])
+    aim = uniform("solon.token/1", one.key, 0) * math.fsum(float(chances[token]) for token in kept)
+    for token in kept:
+        aim -= float(chances[token])
+        if aim < 0:
+            return token
+    return kept[-1]
+
+
+def test_a_vocabulary_is_summed_in_blocks_as_it_would_be_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(50, 130, generator=torch.Generator().manual_seed(4))
+    logits[:, 40:90] = -math.inf  # whole blocks without a chance
+    rows = [row(Taste(), f"key {n}") for n in range(50)]
+    wanted = [by_sorting(logits[n], rows[n]) for n in range(50)]
+    for block in (1, 16, 256):
+        monkeypatch.setattr(decode, "BLOCK", block)
+        assert choose(logits, rows) == wanted
 
 
 def test_a_repetition_penalty_is_transformers_own() -> None:

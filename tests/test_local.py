@@ -93,6 +93,42 @@ async def test_greedy_answers_are_those_of_transformers_own_generate(folder: Pat
         assert reply.finish == ("length" if reply.usage.output == call.sampling.max_tokens else "stop")
 
 
+async def test_others_join_a_batch_once_half_of_it_has_ended(
+    folder: Path, both: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[tuple[int, int]] = []
+    true = Padded.admit
+
+    def admit(engine: Padded, rows: Any) -> None:
+        joined.append((len(engine.rows), len(rows)))
+        true(engine, rows)
+
+    monkeypatch.setattr(Padded, "admit", admit)
+    calls = [chat(f"{' '.join(WORDS[: 1 + n % 9])} {n}", temperature=0.0, max_tokens=5 + 7 * n) for n in range(12)]
+    replies = await once(make_local(folder, steady=False, batch_size=4), *calls)
+    assert [r.text for r in replies] == [greedy(*both, rendered(c), c.sampling.max_tokens) for c in calls]
+    assert sum(new for _, new in joined) == 12
+    assert any(there for there, _ in joined) and all(there + new <= 4 and there <= 2 for there, new in joined)
+
+
+async def test_free_batches_take_the_first_comer_and_those_most_like_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Little is padded, and nobody waits for ever for somebody alike."""
+    batches: list[list[int]] = []
+    true = Padded.admit
+
+    def admit(engine: Padded, rows: Any) -> None:
+        batches.append([len(row.prompt) for row in rows])
+        true(engine, rows)
+
+    monkeypatch.setattr(Padded, "admit", admit)
+    sizes = [80, 5, 6, 79, 5, 81, 40]
+    await once(make_local(folder, steady=False, batch_size=3), *(chat("é" * size, max_tokens=1) for size in sizes))
+    own = min(map(min, batches)) - 10  # what the template adds; two tokens a letter
+    assert [[(size - own) // 2 for size in sorted(batch)] for batch in batches] == [[79, 80, 81], [5, 5, 6], [40]]
+
+
 async def test_steady_answers_do_not_depend_on_their_neighbours(folder: Path) -> None:
     calls = chats(13, temperature=1.0)
     model = make_local(folder, steady=True, batch_size=4)
@@ -213,20 +249,20 @@ LONG = " ".join(WORDS * 3)
 @pytest.fixture
 def short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts of these tests have about a hundred tokens."""
-    monkeypatch.setattr(Reader.__init__, "__kwdefaults__", {"memory": 1 << 20, "piece": 16, "least": 4})
+    monkeypatch.setattr(Reader.__init__, "__kwdefaults__", {"memory": 1 << 20, "piece": 16, "short": 8, "least": 4})
 
 
 def counted(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that grows by the number of tokens of every pass of `model`."""
     passes: list[int] = []
-    true = model.forward
+    true = model.base_model.forward
 
     @functools.wraps(true)
     def forward(*args: Any, **given: Any) -> Any:
         passes.append(given["input_ids"].shape[1])
         return true(*args, **given)
 
-    monkeypatch.setattr(model, "forward", forward)
+    monkeypatch.setattr(model.base_model, "forward", forward)
     return passes
 
 
@@ -245,6 +281,23 @@ def test_what_two_prompts_begin_with_is_read_once(both: Any, monkeypatch: pytest
     fresh = Reader(model, piece=16, least=4)
     _, wanted = fresh.read(second, 8)
     assert torch.equal(logits, wanted), "what is remembered must be what would be read, to the last bit"
+
+
+def test_a_piece_ends_where_a_turn_does_and_the_conversation_goes_on_from_there(
+    both: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = both
+    end = tokenizer.get_vocab()["<|im_end|>"]
+    passes = counted(model, monkeypatch)
+    reader = Reader(model, frozenset({end}), piece=50, short=6, least=2)
+    first = [*[7] * 20, end, 9, 9, end, *[8] * 10, end, 9, 9, 9]
+    reader.read(first, 1)
+    assert passes == [21, 14, 3], "the second turn is too short for a piece of its own"
+    longer = [*first[:-3], *[6] * 30]
+    assert reader.known(longer) == 35
+    _, logits = reader.read(longer, 1)
+    assert passes[3:] == [30]
+    assert torch.equal(logits, Reader(model, frozenset({end}), piece=50, short=6, least=2).read(longer, 1)[1])
 
 
 def test_one_prompt_twice_in_a_row_is_read_once_whatever_was_written_behind_it(

@@ -28,7 +28,7 @@ from solon.models.grammar import Grammar
 __all__ = ["Row", "Taste", "answer_text", "choose", "end_tokens", "settle"]
 
 BLOCK = 256  # tokens whose chances are summed before they are looked at one by one
-FEW = 256  # likeliest tokens among which top_k, top_p and min_p mostly find all that they leave
+FEW = 128  # likeliest tokens among which top_k, top_p and min_p mostly find all that they leave
 END_MARKS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_turn|>", "<turn|>")
 """Ends of turn that models write though not all of them list it among their end tokens."""
 
@@ -216,12 +216,14 @@ def _narrowed(chances: torch.Tensor, taste: Taste) -> torch.Tensor:
     if 0 < taste.top_k < len(chances):
         chances = torch.where(chances < chances.topk(taste.top_k).values[-1], 0.0, chances)
     if taste.top_p < 1:
-        ordered, order = chances.double().sort(descending=True, stable=True)
-        before = ordered.cumsum(0) - ordered
-        outside = before >= taste.top_p * ordered.sum()
-        outside[0] = False
-        chances = chances.clone()
-        chances[order[outside]] = 0.0
+        total = chances.sum(dtype=torch.float64)
+        # all that lie below this weigh less than 1 - top_p together, so none of them is wanted: little is left to sort
+        some = (chances >= (1 - taste.top_p) * total / len(chances)).nonzero().squeeze(1)
+        ordered, order = chances[some].double().sort(dim=-1, descending=True, stable=True)
+        inside = ordered.cumsum(0) - ordered < taste.top_p * total
+        inside[0] = True
+        kept = some[order[inside]]
+        chances = torch.zeros_like(chances).index_copy(0, kept, chances[kept])
     if taste.min_p:
         chances = torch.where(chances < taste.min_p * chances.max(), 0.0, chances)
     return chances

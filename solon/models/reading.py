@@ -1,9 +1,10 @@
 """How a prompt is read for steady batches: in pieces that begin at fixed places, so that what was read is reused.
 
 What a piece of a prompt computes to, keys and values, depends on the tokens before it and on the shape of the pass that
-reads it. Cut at the same places in every prompt, a piece is the same in all prompts that begin alike, bit for bit,
-whether it is read or remembered: worked examples, a conversation that a critic, a reviser and both orders of a judge
-begin with. So answers are as steady as before, and the common beginning is paid once.
+reads it. Cut by the same rule in every prompt (where a turn ends, and after so many tokens), a piece is the same in all
+prompts that begin alike, bit for bit, whether it is read or remembered: worked examples, a conversation that a critic,
+a reviser and both orders of a judge begin with. So answers are as steady as before, and the common beginning is paid
+once.
 
 The last prompt is remembered as a whole: candidates are asked for by one prompt, one after the other. Several labels
 of a question are read behind one reading of its prompt.
@@ -26,7 +27,8 @@ from solon.models.batches import Question, forward, logprobs
 
 __all__ = ["Reader", "RoomyLayer"]
 
-PIECE = 64  # tokens: shorter ones cost a CPU more than they save, since every pass reads all weights
+PIECE = 128  # tokens at most: the shorter they are the more is shared, but every pass reads all weights of the model
+SHORT = 32  # tokens after which the end of a turn ends a piece
 LEAST = 16  # tokens that must follow a piece; fewer are read together with it
 MEMORY = 512 << 20  # bytes of keys and values that are remembered
 
@@ -81,13 +83,23 @@ class Reader:
     """Reads prompts for one model, and remembers their pieces, the least recently used ones going first.
 
     Args:
+        ends: the tokens that end a turn.
         memory: most bytes of pieces; 0 remembers none.
-        piece, least: as the constants of this module.
+        piece, short, least: as the constants of this module.
     """
 
-    def __init__(self, model: Any, *, memory: int = MEMORY, piece: int = PIECE, least: int = LEAST) -> None:
-        self.model = model
-        self.memory, self.piece, self.least = memory, piece, least
+    def __init__(
+        self,
+        model: Any,
+        ends: frozenset[int] = frozenset(),
+        *,
+        memory: int = MEMORY,
+        piece: int = PIECE,
+        short: int = SHORT,
+        least: int = LEAST,
+    ) -> None:
+        self.model, self.ends = model, ends
+        self.memory, self.piece, self.short, self.least = memory, piece, short, least
         self._pieces: OrderedDict[bytes, list[Pair]] = OrderedDict()
         self._held = 0
         self._last: _Whole | None = None
@@ -99,10 +111,10 @@ class Reader:
         if self._last and len(self._last.prompt) == len(prompt) and self._last.prompt == tuple(prompt):
             return len(prompt)
         found = 0
-        for name in self._names(prompt):
+        for end, name in self._cuts(prompt):
             if name not in self._pieces:
                 break
-            found += self.piece
+            found = end
         return found
 
     @torch.inference_mode()
@@ -116,18 +128,21 @@ class Reader:
             for ours, theirs in zip(cache.layers, self._last.cache.layers, strict=True):
                 ours.update(*theirs.part(0, len(prompt)))
             return cache, self._last.logits
-        names = list(self._names(prompt))
-        known = self.known(prompt) // self.piece
-        for name in reversed(names[:known]):
+        cuts = list(self._cuts(prompt))
+        known = self.known(prompt)
+        for _, name in reversed([cut for cut in cuts if cut[0] <= known]):
             self._pieces.move_to_end(name)  # a beginning is never forgotten before what stands behind it
-        for name in names[:known]:
-            for layer, pair in zip(cache.layers, self._pieces[name], strict=True):
-                layer.update(*pair)
-        for place, name in enumerate(names[known:], start=known):
-            start, end = place * self.piece, (place + 1) * self.piece
-            self._pass(prompt[start:end], cache)
-            self._remember(name, [layer.part(start, end) for layer in cache.layers])
-        logits = self._pass(prompt[len(names) * self.piece :], cache)
+        start = 0
+        for end, name in cuts:
+            if end <= known:
+                for layer, pair in zip(cache.layers, self._pieces[name], strict=True):
+                    layer.update(*pair)
+            else:
+                # without the last layer: nobody asks what would follow here
+                self.model.base_model(input_ids=self._ids(prompt[start:end]), past_key_values=cache, use_cache=True)
+                self._remember(name, [layer.part(start, end) for layer in cache.layers])
+            start = end
+        logits = self._pass(prompt[start:], cache)
         self._last = _Whole(tuple(prompt), logits, cache)
         return cache, logits
 
@@ -157,21 +172,25 @@ class Reader:
         return sums
 
     def _pass(self, ids: Sequence[int], cache: DynamicCache) -> torch.Tensor:
-        inputs = torch.tensor([list(ids)], device=self.model.device)
-        return forward(self.model, input_ids=inputs, past_key_values=cache, use_cache=True)[:, -1]
+        return forward(self.model, input_ids=self._ids(ids), past_key_values=cache, use_cache=True)[:, -1]
 
-    def _names(self, prompt: Sequence[int]) -> Iterator[bytes]:
-        """Yield a name for each piece of a prompt that is read by itself, over all tokens up to its end."""
+    def _ids(self, ids: Sequence[int]) -> torch.Tensor:
+        return torch.tensor([list(ids)], device=self.model.device)
+
+    def _cuts(self, prompt: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield (end, a name over all tokens up to it) of each piece of a prompt that is read by itself."""
         if not self.plain:
             return
-        so_far = hashlib.blake2b(digest_size=16)
-        for start in range(0, len(prompt) - self.piece - self.least + 1, self.piece):
-            so_far.update(array("q", prompt[start : start + self.piece]).tobytes())
-            yield so_far.digest()
+        so_far, start = hashlib.blake2b(digest_size=16), 0
+        for end in range(1, len(prompt) - self.least + 1):
+            if end - start == self.piece or (prompt[end - 1] in self.ends and end - start >= self.short):
+                so_far.update(array("q", prompt[start:end]).tobytes())
+                yield end, so_far.copy().digest()
+                start = end
 
     def _remember(self, name: bytes, parts: list[Pair]) -> None:
         size = sum(states.nbytes for pair in parts for states in pair)
-        if size > self.memory:
+        if size > self.memory or name in self._pieces:  # there, but not what stands before it
             return
         self._pieces[name] = [(keys.clone(), values.clone()) for keys, values in parts]
         self._held += size

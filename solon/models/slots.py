@@ -1,9 +1,9 @@
 """Steady batches: an answer is a function of its call alone, for one machine, thread count and batch size.
 
-Prompts are read one at a time, in pieces that begin at fixed places (`reading`); while answers are written, the linear
-layers see always the same number of rows, idle ones included, and attention looks at each row by itself, in its own
-length. Nothing is padded, rows come and go at any step, no row waits for the longest. Reading a prompt alone costs a
-CPU little: it is busy with one row as with sixteen.
+Prompts are read one at a time, in pieces that are cut by a fixed rule (`reading`); while answers are written, the
+linear layers see always the same number of rows, idle ones included, and attention looks at each row by itself, in its
+own length. Nothing is padded, rows come and go at any step, no row waits for the longest. Reading a prompt alone costs
+a CPU little: it is busy with one row as with sixteen.
 
 The model runs with an attention function of ours, registered where transformers wants such things; it hands each row
 to the same kernel that transformers would have used. Whether a model's architecture bears that is tried out at load,
@@ -21,7 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from solon.models.batches import Question, forward
-from solon.models.decode import Row, Taste, choose, settle
+from solon.models.decode import Row, Taste, choose, end_tokens, settle
 from solon.models.reading import Reader
 
 __all__ = ["Slots", "bears_slots"]
@@ -39,7 +39,7 @@ class Slots:
         self.tokenizer = tokenizer
         self.width = width
         self.steady = True
-        self.reader = reader or Reader(model)
+        self.reader = reader or Reader(model, end_tokens(tokenizer, model.generation_config))
         self._seats: list[Row | None] = [None] * width
         self._caches: list[DynamicCache | None] = [None] * width
 
