@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 from running import LITELLM_KEY, NAME, free_port, python_of, running
 
+sys.path.append(str(Path(__file__).parents[1]))  # where the kits of the other tests are
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what lies in this folder, and leave it out unless it is asked for with `-m servers`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -87,3 +88,11 @@ def stop(process: subprocess.Popen[bytes]) -> None:
             process.wait(10)
         except subprocess.TimeoutExpired:
             continue
+
+
+def aimock() -> list[str]:
+    """Return the command of aimock (npm, @copilotkit/aimock), or skip."""
+    place = os.environ.get("SOLON_AIMOCK") or ROOT / ".venv-servers" / "aimock" / "node_modules" / ".bin" / "llmock"
+    if not Path(place).exists() or shutil.which("node") is None:
+        pytest.skip(f"aimock is not installed: no {place}; `make test-servers` makes it, or set SOLON_AIMOCK")
+    return [str(place)]
