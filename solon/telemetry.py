@@ -55,6 +55,7 @@ class Telemetry:
         self._texts = texts
         self._names: Mapping[str, str] = {}
         self._run: Span | None = None
+        self._name = ""
         self._rows: dict[int, tuple[Span, dict[tuple[str, str], tuple[Span, float]]]] = {}
         self._standing: Standing | None = None
         self._seconds = meter.create_histogram(
@@ -88,10 +89,15 @@ class Telemetry:
 
     # spans
 
-    def begin(self, run: str, names: Mapping[str, str]) -> None:
-        """Open the run's span. `names`: {role: what people call its model}."""
-        self._names = dict(names)
-        self._run = self._tracer.start_span(f"run {run}", attributes={"solon.run": run})
+    def begin(self, run: str, names: Mapping[str, str], *, part: bool = False) -> None:
+        """Open the run's span.
+
+        names: {role: what people call its model}
+        part:  this is one of several processes that walk the run: another one has the span
+        """
+        self._names, self._name = dict(names), run
+        if not part:
+            self._run = self._tracer.start_span(f"run {run}", attributes={"solon.run": run})
 
     def heard(self, row: Row, listen: Listener) -> Listener:
         """Open a row's span; return a listener that tells `listen`, and has a span for each of the row's calls."""
@@ -102,7 +108,7 @@ class Telemetry:
         # in an empty context: whatever span is current around us is no parent of this row
         span = self._tracer.start_span(
             "row", context=Context(), links=links,
-            attributes={"solon.row.id": row.id, "solon.row.index": row.index},
+            attributes={"solon.run": self._name, "solon.row.id": row.id, "solon.row.index": row.index},
         )  # fmt: skip
         under = trace.set_span_in_context(span)
         calls: dict[tuple[str, str], tuple[Span, float]] = {}
@@ -192,6 +198,18 @@ class Telemetry:
             "gen_ai.request.model": self._names.get(question.role, call.model),
         }
 
+    def end_rows(self) -> None:
+        """Close the spans of rows that are cut off in the middle, and of their calls."""
+        from opentelemetry.trace import Status, StatusCode
+
+        for span, calls in self._rows.values():
+            for open_span, _ in calls.values():
+                open_span.set_status(Status(StatusCode.ERROR, "the run ended before its answer"))
+                open_span.end()
+            span.set_attribute("solon.row.outcome", "unfinished")
+            span.end()
+        self._rows.clear()
+
     # metrics, and the end
 
     def observe(self, standing: Standing) -> None:
@@ -203,13 +221,7 @@ class Telemetry:
         from opentelemetry.trace import Status, StatusCode
 
         self.observe(standing)
-        for span, calls in self._rows.values():
-            for open_span, _ in calls.values():
-                open_span.set_status(Status(StatusCode.ERROR, "the run ended before its answer"))
-                open_span.end()
-            span.set_attribute("solon.row.outcome", "unfinished")
-            span.end()
-        self._rows.clear()
+        self.end_rows()
         if self._run:
             self._run.set_attributes(
                 {

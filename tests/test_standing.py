@@ -19,8 +19,10 @@ from wire import Answer, Wire, chat, error
 
 from solon.calls import Usage
 from solon.commands import run_recipe
+from solon.commands.standing import server_of
 from solon.commands.status import find_run, status_of
 from solon.errors import Halt, StorageError
+from solon.models.pace import PaceFacts
 from solon.pipelines.standing import (
     Batches,
     Calls,
@@ -449,3 +451,56 @@ async def test_no_answer_of_a_server_stands_there_either(made: Desk, monkeypatch
     assert seen[-1].rows.set_aside == 4
     for secret in ("private answer", "broken body", "sk-secret-key", PROMPT):
         assert secret not in text
+
+
+# -- servers -------------------------------------------------------------------------------------------------
+
+
+def facts(**given: Any) -> PaceFacts:
+    said: dict[str, Any] = {
+        "name": "openai:tiny", "server": "tiny at home", "in_flight": 8, "waiting": 2, "limit": 16, "ceiling": 64,
+        "requests_per_minute": 0.0, "tokens_per_minute": 0.0, "requests_limit": None, "tokens_limit": None,
+        "used_share": None, "used_of": "", "throttled": 0, "state": "open", "since": 3.0,
+    }  # fmt: skip
+    return PaceFacts(**{**said, **given})
+
+
+def test_without_a_known_limit_the_share_is_that_of_the_calls_it_takes_at_once() -> None:
+    server = server_of(facts())
+    assert (server.model, server.in_flight, server.share, server.share_of) == ("openai:tiny", 8, 0.5, "")
+
+
+@pytest.mark.parametrize("what", ["requests", "tokens"])
+def test_in_its_first_minute_a_server_at_its_limit_is_at_all_of_it(what: str) -> None:
+    """Ten seconds at 100 a second are a sixth of a minute's 6,000, and all that could be had."""
+    used = {f"{what}_per_minute": 6000.0, f"{what}_limit": 6000.0}
+    server = server_of(facts(**used, used_share=1 / 6, used_of=f"6,000 {what} a minute"))
+    assert (server.share, server.share_of) == (1.0, f"6,000 {what} a minute")
+
+
+def test_a_limit_on_one_side_of_the_tokens_is_told_as_the_pace_tells_it() -> None:
+    server = server_of(facts(used_share=0.4, used_of="9,000 output tokens a minute", tokens_per_minute=1.0))
+    assert (server.share, server.share_of) == (0.4, "9,000 output tokens a minute")
+
+
+class Away:
+    """A pace whose server is away for a while."""
+
+    name, in_flight = "openai:tiny", 0
+
+    def __init__(self) -> None:
+        self.states = ["open", "told to wait", "outage", "outage", "outage", "open", "paused"]
+
+    def facts(self) -> PaceFacts:
+        return facts(state=self.states.pop(0) if len(self.states) > 1 else self.states[0])
+
+
+async def test_an_outage_and_its_end_are_lines_that_stay(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = Away()
+    monkeypatch.setattr("solon.workshop.Workshop.paces", lambda shop: [away])
+    monkeypatch.setattr("solon.commands.standing.TICK_SECONDS", 0.01)
+    monkeypatch.setenv("MODEL_DELAY", "0.1")
+    seen: list[Standing] = []
+    await run_recipe(made.recipe, watch=seen.append)
+    assert [event.line for event in seen[-1].events] == ["openai:tiny: outage", "openai:tiny: answers again"]
+    assert seen[-1].servers[0].state == "paused"

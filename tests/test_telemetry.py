@@ -86,7 +86,7 @@ async def test_a_run_its_rows_and_their_calls_have_a_span_each(made: Desk, heard
     assert (run.attributes["solon.run.state"], run.attributes["solon.run.pairs"]) == ("done", 4)
     for row in rows:
         assert row.attributes["solon.row.outcome"] == "pair" and 0.5 <= row.attributes["solon.row.p_chosen"] <= 1
-        assert len(row.attributes["solon.row.id"]) == 32
+        assert len(row.attributes["solon.row.id"]) == 32 and row.attributes["solon.run"] == made.latest.name
     assert {row.attributes["solon.row.index"] for row in rows} == {0, 1, 2, 3}
 
 
@@ -314,6 +314,34 @@ def test_spans_go_where_the_environment_says(made: Desk) -> None:
     assert told.out.count('"gen_ai.operation.name": "chat"') == 20
     assert '"service.name": "solon"' in told.out
     assert "How do I do thing" not in told.out
+
+
+def test_processes_that_walk_together_each_tell_of_their_own_rows(
+    made: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exporter of ours, found as any other is: it adds a line a span to a file."""
+    (tmp_path / "lines.py").write_text(
+        "import os\n"
+        "from opentelemetry.sdk.trace.export import SpanExporter\n\n\n"
+        "class Lines(SpanExporter):\n"
+        "    def export(self, spans):\n"
+        f"        with open({str(tmp_path / 'spans.txt')!r}, 'a') as file:\n"
+        "            for span in spans:\n"
+        "                file.write(f\"{os.getpid()} {span.name.split()[0]} {span.attributes.get('solon.run')}\\n\")\n"
+    )
+    info = tmp_path / "lines-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lines\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[opentelemetry_traces_exporter]\nlines = lines:Lines\n")
+    env = {"OTEL_TRACES_EXPORTER": "lines", "PYTHONPATH": str(tmp_path)}
+    told = finished(started("run", made.recipe, "-q", "--processes", "2", cwd=made.path, env=env))
+    assert told.code == 0
+    lines = [line.split() for line in (tmp_path / "spans.txt").read_text().splitlines()]
+    rows = [line for line in lines if line[1] == "row"]
+    assert len(rows) == 4 and len({process for process, _, _ in rows}) == 2
+    assert {run for _, _, run in rows} == {made.latest.name}
+    assert [name for _, name, _ in lines].count("chat") == 20
+    assert [name for _, name, _ in lines].count("run") == 1
 
 
 def test_a_provider_that_the_program_around_it_set_is_used_and_left_open(made: Desk) -> None:

@@ -73,10 +73,7 @@ def _end_of(done: Done, go_on: str) -> tuple[int, str]:
     """Return the exit code of a run that came to its end, and the line that says what may be done about it."""
     progress = done.progress
     if progress.over_budget:
-        return (
-            OverBudget.exit_code,
-            f"{progress.over_budget}; what is finished is kept; raise it and go on with  {go_on}",
-        )
+        return OverBudget.exit_code, f"{progress.over_budget}; go on with  {go_on}"
     if progress.interrupted:
         return INTERRUPTED, f"interrupted: what is finished is kept; go on with  {go_on}"
     failed = sum(progress.aside[reason] for reason in FAILED)

@@ -99,7 +99,7 @@ async def run_recipe(
                         )  # fmt: skip
                         return
                     errands = [
-                        Errand(str(folder.path), str(base), number, processes, limit, again, offline, refresh)
+                        Errand(str(folder.path), str(base), number, processes, limit, again, offline, refresh, texts)
                         for number in range(processes)
                     ]
                     await walk_in_processes(errands, progress=progress, stop=stop, tell=tell, stands=desk.parts())

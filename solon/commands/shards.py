@@ -27,7 +27,7 @@ from typing import Any
 from solon import errors
 from solon.calls import Usage
 from solon.commands.process import walk_alone
-from solon.commands.standing import Part, server_of
+from solon.commands.standing import Part, server_of, traced
 from solon.errors import Halt, SolonError, StorageError
 from solon.pipelines.control import Control
 from solon.pipelines.plan import Plan
@@ -60,6 +60,7 @@ class Errand:
     again: tuple[str, ...]
     offline: bool
     refresh: bool
+    texts: bool = False
 
 
 # -- the parent ----------------------------------------------------------------------------------------------
@@ -103,9 +104,7 @@ async def walk_in_processes(
             raise outcome
 
 
-async def _child(
-    errand: Errand, told: Callable[[int, Progress, Part | None], None], enough: asyncio.Event
-) -> None:
+async def _child(errand: Errand, told: Callable[[int, Progress, Part | None], None], enough: asyncio.Event) -> None:
     """Run one child to its end, and hand on what it reports. Raises what it raised."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "solon.commands.shards",
@@ -198,6 +197,7 @@ async def _walk_part(errand: Errand, stop: asyncio.Event, report: Callable[..., 
         await shop.begin(folder.path.name, stop)
         cast = await shop.cast()
         control = Control(folder.path, shop.paces(), part=errand.of)
+        telemetry = traced(folder, texts=errand.texts, part=True)
 
         def stand() -> None:
             servers = [asdict(server_of(pace.facts())) for pace in shop.paces()]
@@ -218,7 +218,7 @@ async def _walk_part(errand: Errand, stop: asyncio.Event, report: Callable[..., 
                 await walk(
                     plan, store, control.gated(cast), progress=progress, limit=errand.limit,
                     part=(errand.number, errand.of), again=errand.again, stop=stop, tell=report,
-                    appetite=shop.appetite,
+                    appetite=shop.appetite, spans=telemetry,
                 )  # fmt: skip
                 grace = GRACE_SECONDS
             finally:
@@ -226,6 +226,9 @@ async def _walk_part(errand: Errand, stop: asyncio.Event, report: Callable[..., 
                 await shop.close(grace=0.0 if control.idle and shop.paces() else grace)
                 shop.settle(progress)
                 stand()
+                if telemetry:
+                    telemetry.end_rows()
+                    await asyncio.to_thread(telemetry.close)
 
 
 def main() -> int:

@@ -44,7 +44,7 @@ from solon.workshop import Workshop
 if TYPE_CHECKING:
     from solon.models.pace import PaceFacts
 
-__all__ = ["Desk", "Part", "Watch", "server_of"]
+__all__ = ["Desk", "Part", "Watch", "server_of", "traced"]
 
 TICK_SECONDS = 0.25
 """How often whoever watches is told."""
@@ -94,14 +94,11 @@ class Desk:
         self._written = self._noted = float("-inf")
         self._exporting = False
         try:
-            self.telemetry = open_telemetry(os.environ, texts=texts)
+            self.telemetry = traced(folder, texts=texts)
         except NotInstalled as missing:
             self.say(f"{missing}; the run goes on without")
 
     async def __aenter__(self) -> Desk:
-        if self.telemetry:
-            names = {role: one["name"] for role, one in self.folder.facts["cast"].items()}
-            self.telemetry.begin(self.folder.path.name, names)
         with suppress(RuntimeError, ValueError, NotImplementedError):  # signals are heard in the main thread alone
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.toggle)
         self._ticking = asyncio.create_task(self._tick_on())
@@ -304,6 +301,23 @@ class Desk:
                 self.say(f"cannot be written down just now: {problem}")
 
 
+def traced(folder: RunFolder, *, texts: bool, part: bool = False) -> Telemetry | None:
+    """Return what is told of a run's rows and calls, begun; None where nobody asks. Raises as `open_telemetry` does.
+
+    part: in one of several processes; one that lacks something leaves saying so to the process that began it
+    """
+    try:
+        telemetry = open_telemetry(os.environ, texts=texts)
+    except NotInstalled:
+        if part:
+            return None
+        raise
+    if telemetry:
+        names = {role: one["name"] for role, one in folder.facts["cast"].items()}
+        telemetry.begin(folder.path.name, names, part=part)
+    return telemetry
+
+
 @dataclass(frozen=True)
 class Part:
     """How one of several processes stands that walk a run together: its servers, and the dollars that it paid."""
@@ -317,6 +331,13 @@ def server_of(facts: PaceFacts) -> Server:
     share = facts.used_share
     if share is None and facts.limit:
         share = facts.in_flight / facts.limit
+    # before a minute is over, the minute's use is made of what there was of it
+    for used, most, what in (
+        (facts.requests_per_minute, facts.requests_limit, "requests a minute"),
+        (facts.tokens_per_minute, facts.tokens_limit, "tokens a minute"),
+    ):
+        if most and facts.used_of.endswith(f" {what}") and facts.used_of.startswith(f"{most:,.0f} "):
+            share = used / most
     return Server(
         model=facts.name,
         server=facts.server,
