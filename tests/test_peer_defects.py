@@ -560,7 +560,7 @@ async def test_what_a_reply_costs_to_write_down_does_not_grow_with_what_is_remem
         many = await bytes_a_reply()
     finally:
         await ledger.close()
-    # ten times as much is remembered: a tree of pages grows by a page in depth at most, a file that is rewritten tenfold
+    # ten times as much is remembered: a tree of pages grows by a page in depth at most, a file that is rewritten by ten
     assert many < 2 * few
     assert many < 100_000
 
