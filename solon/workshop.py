@@ -203,7 +203,7 @@ class Workshop:
             system=spec.system,
             options=options_text(self.spec(role).options),
             again=max(spec.anew.values()),
-            anew=spec.anew if isinstance(spec.again, AgainSpec) else None,
+            anew=spec.anew if isinstance(spec.again, AgainSpec) and not spec.again.is_a_number else None,
             cut=spec.cut or "aside",
         )
 

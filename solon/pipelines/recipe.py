@@ -113,6 +113,11 @@ class AgainSpec(_Page):
     repetition: Often = 0
     refused: Often = 0
 
+    @property
+    def is_a_number(self) -> bool:
+        """Return whether a plain number would say the same."""
+        return self.empty == self.cut and not self.repetition and not self.refused
+
 
 class RoleSpec(_Page):
     """One role of the cast. What is left out comes from `everyone`, then from the defaults named here.
