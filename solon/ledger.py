@@ -225,6 +225,14 @@ class Ledger:
             if row is not None:
                 yield "c1:" + row[0].hex(), self._reader.model(row[1]), Usage(*row[2:6]), row[6]
 
+    def took(self, key: str) -> tuple[Usage, str] | None:
+        """Return the tokens that a remembered call took and the run that paid for it, or None; reads no text."""
+        name = raw_key(key)
+        row = self._one(
+            f"SELECT input, output, thinking, cached, (SELECT name FROM names WHERE id = run) {BY_KEY}", name[:8], name
+        )
+        return None if row is None else (Usage(*row[:4]), (row[4] or b"").decode("utf-8", "surrogatepass"))
+
     # -- upkeep
 
     def merge(self, other: str | Path) -> Merged:

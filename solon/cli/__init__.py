@@ -19,6 +19,7 @@ from solon.cli import (  # noqa: F401, they bring the commands
     checking,
     comparing,
     converting,
+    costing,
     diffing,
     inferring,
     ledgers,

@@ -50,8 +50,8 @@ batch_app = typer.Typer(help="Look after provider batch jobs.", no_args_is_help=
 ledger_app = typer.Typer(help="Look after the ledger: what was asked and answered.", no_args_is_help=True)
 
 STORY = (
-    "init", "check", "plan", "run", "status", "pause", "resume", "tune", "show", "pairs", "compare", "watch", "export",
-    "train", "constitution", "schema", "models", "ledger", "batch",
+    "init", "check", "plan", "run", "status", "pause", "resume", "tune", "cost", "show", "pairs", "compare", "watch",
+    "export", "train", "constitution", "schema", "models", "ledger", "batch",
     # of `constitution`
     "diff", "test", "audit", "infer", "import",
 )  # fmt: skip
