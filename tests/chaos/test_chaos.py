@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chaos_kit import Load, Outcome, committed, hit, http_desk, run, size, table, view
+from chaos_kit import FULL, Load, Outcome, committed, hit, http_desk, run, size, table, view
 from manners import FAULTS, evenly
 from run_kit import Desk, data_of, started
 
@@ -23,6 +23,8 @@ HASTE = {"timeout": 1.0, "patience": 120.0}
 QUICK = {"retry_after": 0.05, "drip": 0.2}
 BAD = ("empty", "length", "refusal", "junk")
 PASSING = tuple(kind for kind in FAULTS if kind not in BAD)
+# refusals slow a run down on purpose: in small there are few of them
+RARE = {} if FULL else {"429": 0.006, "529": 0.006}
 FAILED = {"no_answer", "unreadable_answer", "rejected_call"}
 
 
@@ -46,7 +48,7 @@ def unbroken(server: Load, tmp_path_factory: pytest.TempPathFactory) -> Desk:
 def test_where_three_answers_in_ten_fail_every_row_is_finished_or_set_aside_with_its_reason(
     tmp_path: Path, server: Load, unbroken: Desk
 ) -> None:
-    server.change(faults=evenly(0.3), seed=1, **QUICK)
+    server.change(faults={**evenly(0.3), **RARE}, seed=1, **QUICK)
     made = http_desk(tmp_path, server, rows=ROWS, model=HASTE)
     told = run(made)
     books, done, whole = server.books, Outcome.of(made), Outcome.of(unbroken)
@@ -56,7 +58,7 @@ def test_where_three_answers_in_ten_fail_every_row_is_finished_or_set_aside_with
         injected=sum(books.faults.values()), finished=len(done.pairs), set_aside=len(done.aside), lost=len(lost),
         duplicated=done.duplicated(), asked_again=books.again,
     )  # fmt: skip
-    assert set(books.faults) == set(FAULTS), "every kind of fault was met"
+    assert set(books.faults) >= set(FAULTS) - set(RARE), "every kind of fault was met"
     assert (lost, done.duplicated(), books.again) == (set(), 0, 0)
     # what was answered well is the faultless run's, to the letter
     assert all(row == whole.pairs[name] for name, row in done.pairs.items())
@@ -83,7 +85,7 @@ def test_faults_that_pass_cost_no_row_and_change_no_byte(tmp_path: Path, server:
     assert run(calm).code == 0
     ideal = server.books.last - server.books.first
 
-    server.change(latency=latency, faults=evenly(0.12, PASSING), first=1, seed=2, **QUICK)
+    server.change(latency=latency, faults={**evenly(0.12, PASSING), **RARE}, first=1, seed=2, **QUICK)
     made = http_desk(tmp_path / "made", server, rows=ROWS, model=HASTE)
     assert run(made).code == 0
     books = server.books
@@ -174,13 +176,12 @@ def test_killed_at_random_moments_a_run_ends_as_the_unbroken_one_and_pays_for_no
     server.change(books=False)
     assert run(made, timeout=120).code == 0
     books = server.books
+    again = {digest for then in held for digest, asked in then.items() if books.questions[digest].asked != asked}
     table(
         f"kill -9, {kills} times at {latency} s, {ROWS:,} rows", calls=books.distinct,
-        asked_again=books.requests - books.distinct,
-        in_flight_at_kills=waste, of_those_committed=0,
+        asked_again=books.requests - books.distinct, in_flight_at_kills=waste, of_those_committed=len(again),
     )  # fmt: skip
-    for then in held:
-        assert {digest: books.questions[digest].asked for digest in then} == then, "a finished call was asked again"
+    assert again == set(), "a finished call was asked again"
     assert books.requests - books.distinct <= waste
     assert committed(made) == set(books.questions)
     assert data_of(made.latest) == data_of(unbroken.latest) != {}
