@@ -45,6 +45,12 @@ class Cost:
         if own:
             self.paid += spend
 
+    def take_in(self, other: Cost) -> None:
+        self.calls += other.calls
+        self.usage += other.usage
+        self.nano = None if self.nano is None or other.nano is None else self.nano + other.nano
+        self.paid += other.paid
+
     @property
     def dollars(self) -> float | None:
         return None if self.nano is None else self.nano / DOLLAR
@@ -68,7 +74,7 @@ class Costs:
     steps, roles, principles, models: the same, by each of these; "" for calls that speak no principle
     forgotten: calls of finished rows that the ledger does not know any more
     rows:   finished ones, of `planned`
-    purse:  what the run paid, has in flight, and may have been billed for in vain; over all walks and processes
+    spent, reserved, lost: what the run paid, has in flight, and may have been billed for in vain; over all walks
     budget, left: the recipe's, in its own words; "" without one
     priced: who says each model's price, in words; "" where it is unknown
     """
@@ -158,18 +164,20 @@ async def cost_of(run: str | Path) -> Costs:
             costs.priced[names[role]] = f"{priced.by}{source}" if priced else ""
         with folder.store(read_only=True) as store:
             costs.rows, costs.planned = store.finished, store.planned
+            cells: dict[tuple[str, str, str], Cost] = {}
             for step, role, principle, key in _calls(store.outcomes(), story.goes_by):
                 took = shop.ledger.took(key)
                 if took is None:
                     costs.forgotten += 1
                     continue
-                usage, own = took[0], took[1] == name
-                tables = ((costs.steps, step), (costs.roles, role), (costs.principles, principle),
-                          (costs.models, names.get(role, role)))  # fmt: skip
-                meter = meters.get(role) or PriceMeter(None)
-                costs.whole.add(usage, meter, own=own)
-                for table, kind in tables:
-                    table.setdefault(kind, Cost()).add(usage, meter, own=own)
+                cell = cells.setdefault((step, role, principle), Cost())
+                cell.add(took[0], meters.get(role) or PriceMeter(None), own=took[1] == name)
+        for (step, role, principle), cell in cells.items():
+            costs.whole.take_in(cell)
+            model = names.get(role, role)
+            kinds = (costs.steps, step), (costs.roles, role), (costs.principles, principle), (costs.models, model)
+            for table, kind in kinds:
+                table.setdefault(kind, Cost()).take_in(cell)
         account = shop.ledger.account(name)
         costs.spent, costs.reserved, costs.lost = account.spent, account.reserved, account.lost
         if recipe.budget is not None:
