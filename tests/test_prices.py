@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
@@ -244,3 +245,9 @@ def test_at_worst_goes_by_what_is_sent_schema_labels_and_options_too() -> None:
     )
     assert meter.worst(asking(sampling=Sampling(max_tokens=1), options='{"n":3,"seed":7}')).tokens == most + 2
     assert meter.worst(asking(sampling=Sampling(max_tokens=1), options='{"n":true}')).tokens == most
+
+
+def test_the_file_of_prices_in_the_documents_is_one() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "money.md").read_text(encoding="utf-8")
+    (page,) = re.findall(r'```yaml title="prices.yaml"\n(.*?)```', text, flags=re.DOTALL)
+    assert yamls.build(PricePage, yamls.parse(page, "prices.yaml")).openai is not None
