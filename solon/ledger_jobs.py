@@ -226,7 +226,8 @@ class Jobs:
         if mark != job.mark or len(digits) != DIGITS:
             return None
         row = self._one(
-            "SELECT id, key, call, tries, fate FROM calls WHERE key >= ? AND key < ? AND job = ?",
+            # "+": by its key, and not by looking through the whole job
+            "SELECT id, key, call, tries, fate FROM calls WHERE key >= ? AND key < ? AND +job = ?",
             f"c1:{digits}", f"c1:{digits}~", job.id,
         )  # fmt: skip
         return None if row is None else waiting_of(self.path, row)

@@ -455,3 +455,46 @@ async def test_only_texts_on_disk_grow_with_what_is_parked(tmp_path: Path) -> No
         assert kept < 5_000_000
         await walk.desk.close()
         assert walk.jobs.waiting(walk.desk.identity) == (20_000, 0)
+
+
+async def test_a_result_finds_its_call_without_looking_through_the_job(tmp_path: Path) -> None:
+    """Measured in steps of SQLite's machine: a thousand of them are a handful of rows, not three thousand."""
+    async with Walk("openai", "http://127.0.0.1:9/v1", tmp_path / "ledger.db") as walk:
+        calls = [walk.call(first(number)) for number in range(3000)]
+        walk.jobs.park("m", calls)
+        job = walk.jobs.intend("0" * 32, "m", "tiny", [one.id for one in walk.jobs.free("m")], Spend())
+        assert job is not None
+        steps = 0
+
+        def thousand() -> None:
+            nonlocal steps
+            steps += 1
+
+        assert walk.jobs._db is not None
+        walk.jobs._db.set_progress_handler(thousand, 1000)
+        for call in calls[::300]:
+            found = walk.jobs.meant(job, job.custom_id(call.key))
+            assert found is not None
+            assert found.call == call
+        assert steps <= 1
+
+
+async def test_two_specs_of_one_model_share_a_desk(tmp_path: Path) -> None:
+    """Else both would drive the same jobs, and give back twice what was put by for them."""
+    from batch_kit import model_at
+
+    from solon.ledger import Ledger
+    from solon.models.batch import Desks
+    from solon.prices import PriceMeter
+
+    ledger = Ledger.open(tmp_path / "ledger.db")
+    desks = Desks(ledger, tmp_path / "ledger.db")
+    url, meter = "http://127.0.0.1:9/v1", PriceMeter(None)
+    models = [model_at("openai", url), model_at("openai", url, timeout=5.0), model_at("openai", url, form="text")]
+    one, other, text = (desks.desk(str(place), model, meter) for place, model in enumerate(models))
+    assert one is other
+    assert text is not one
+    for model in models:
+        await model.close()
+    await desks.close()
+    await ledger.close()

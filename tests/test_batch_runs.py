@@ -231,6 +231,16 @@ def test_refresh_asks_every_call_anew_once(tmp_path: Path, server: BatchServer, 
     assert sizes(server) == [5, 5, 5, 10] * 2
 
 
+def test_refresh_is_refused_where_new_processes_would_ask_anew_for_ever(
+    tmp_path: Path, openai: BatchServer, solon: Solon
+) -> None:
+    run = made(tmp_path, openai)
+    told = solon("run", run.recipe, "--refresh", "--processes", "2")
+    assert told.code == 2
+    assert told.err.endswith("leave out --processes or --refresh\n")
+    assert sizes(openai) == []
+
+
 def test_offline_submits_nothing(tmp_path: Path, openai: BatchServer, solon: Solon) -> None:
     run = made(tmp_path, openai)
     assert solon("run", run.recipe, "-q", "--offline").code == 1

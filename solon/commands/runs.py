@@ -133,6 +133,11 @@ def _check_processes(processes: int, shop: Workshop) -> None:
     """Raise BadInput where the recipe's models cannot be asked from several processes."""
     if processes < 1:
         raise BadInput(f"{processes} processes cannot walk anything; give 1 or more")
+    if processes > 1 and shop.refresh and any(shop.recipe.role(role).batch for role in shop.recipe.roles()):
+        raise BadInput(
+            "refresh asks each call anew once a process, and rows that wait for batch jobs are walked by new processes "
+            "each time; leave out --processes or --refresh"
+        )
     alone = [shop.spec(role).use for role in shop.recipe.roles() if shop.spec(role).provider == "local"]
     if processes > 1 and alone:
         raise BadInput(

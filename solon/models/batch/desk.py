@@ -9,13 +9,14 @@ stands; one that is only intended is looked for at the provider before it is sen
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from solon.calls import Call, Can, Form, Reply, Usage
+from solon.calls import Call, Reply, Usage
 from solon.complaints import counted
 from solon.errors import CallFailed, Halt, OverBudget, Parked, Passing
 from solon.ledger_jobs import OPEN, Job, Jobs, Waiting
@@ -26,9 +27,12 @@ from solon.models.batch.openai_jobs import OpenAIJobs
 from solon.models.batch.parcel import Parcel
 from solon.models.batch.results import refusal_of
 from solon.models.batch.sending import BatchFacts, Sending
+from solon.models.batch.standin import Standin
 from solon.spend import Meter, Spend
 
 __all__ = ["Desk"]
+
+logger = logging.getLogger("solon")
 
 MOST_TRIES = 3
 """Jobs that may have a call without an answer coming of it, before it has failed."""
@@ -60,7 +64,7 @@ async def _unpaid(run: str, reserved: Spend, lost: Spend) -> None:
     return None
 
 
-class Desk:
+class Desk(Standin):
     """A model (`solon.calls.Model`) whose calls wait for batch jobs, under the names of the live one.
 
     Args:
@@ -88,7 +92,7 @@ class Desk:
         pauses: tuple[float, float] | None = None,
         lag: float | None = None,
     ) -> None:
-        self.model = model
+        super().__init__(model)
         self.jobs = jobs
         self.answered = self.failed = 0
         self.usage, self.spent = Usage(), Spend()
@@ -104,30 +108,6 @@ class Desk:
         self._cases: dict[int, _Case] = {}
         self._trouble = ""
         self._sending = Sending(model.server, 1, self._pauses)  # each wave has its own
-
-    @property
-    def identity(self) -> str:
-        return self.model.identity
-
-    @property
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    def form(self) -> Form:
-        return self.model.form
-
-    @property
-    def can(self) -> Can:
-        return self.model.can
-
-    @property
-    def concurrency(self) -> int:
-        return self.model.concurrency
-
-    @property
-    def unusable(self) -> str:
-        return self.model.unusable
 
     async def __call__(self, call: Call) -> Reply:
         """Note the call down. Raises Parked; CallFailed where it failed since the run began; Halt without a key."""
@@ -186,7 +166,6 @@ class Desk:
         if await self._came_back(tell):
             return
         while True:
-            self._trouble = ""
             self._take_up()
             await self._send()
             await self._look_after(tell)
@@ -223,13 +202,13 @@ class Desk:
     async def _park(self) -> None:
         calls, self._parking = self._parking, []
         if calls:
-            await asyncio.to_thread(self.jobs.park, self.identity, calls)
+            await asyncio.to_thread(self.jobs.park, self.shelf, calls)
 
     def _take_up(self) -> None:
         """Drive the jobs of this model that nobody drives; forget those that were given up."""
         if not self.jobs.exists:
             return
-        still = [job.id for job in self.jobs.jobs(self.identity, OPEN)]
+        still = [job.id for job in self.jobs.jobs(self.shelf, OPEN)]
         for number in [number for number in self._cases if number not in still]:
             del self._cases[number]
             self.jobs.let_go(number)
@@ -243,10 +222,10 @@ class Desk:
         self._cases.clear()
 
     def _driven(self) -> list[Job]:
-        return [job for job in self.jobs.jobs(self.identity, OPEN) if job.id in self._cases] if self._cases else []
+        return [job for job in self.jobs.jobs(self.shelf, OPEN) if job.id in self._cases] if self._cases else []
 
     async def _facts(self) -> BatchFacts:
-        waiting, inside = await asyncio.to_thread(self.jobs.waiting, self.identity) if self.jobs.exists else (0, 0)
+        waiting, inside = await asyncio.to_thread(self.jobs.waiting, self.shelf) if self.jobs.exists else (0, 0)
         dues = [case.due for case in self._cases.values()]
         if waiting and not self._sending.short:
             dues.append(self._sending.until)
@@ -271,7 +250,7 @@ class Desk:
         while self._sending.allowed and self.jobs.exists:
             intent = uuid.uuid4().hex
             with Parcel(self.api, self.jobs.path.parent) as parcel:
-                await self._fill(parcel, intent, self.jobs.free(self.identity), self._sending.most)
+                await self._fill(parcel, intent, self.jobs.free(self.shelf), self._sending.most)
                 if await self._answered_elsewhere(parcel):
                     continue
                 for call in parcel.too_large:
@@ -288,7 +267,7 @@ class Desk:
                         f"{self.name}: the budget holds not one more call of a batch job; raise `budget` in the recipe "
                         "and start the same command again, everything is kept"
                     )
-                job = self.jobs.intend(intent, self.identity, self.name, parcel.ids, reserved)
+                job = self.jobs.intend(intent, self.shelf, self.name, parcel.ids, reserved)
                 if job is None:
                     await self._release(self.jobs.run, reserved, Spend())
                     continue
@@ -362,7 +341,9 @@ class Desk:
     def _put_off(self, case: _Case, trouble: str = "") -> None:
         case.due = time.monotonic() + case.pause
         case.pause = min(case.pause * 1.5, self._pauses[1])
-        self._trouble = trouble or self._trouble
+        if trouble and trouble != self._trouble:
+            logger.warning(f"batch jobs: {trouble}; it is tried again")
+        self._trouble = trouble
 
     async def _search(self, job: Job, case: _Case) -> None:
         """Find out whether an intended job was submitted; if it was not, submit it now."""

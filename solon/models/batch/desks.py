@@ -21,6 +21,7 @@ from solon.errors import Halt
 from solon.ledger_jobs import OPEN, Jobs
 from solon.models.batch.desk import Desk
 from solon.models.batch.sending import BatchFacts
+from solon.models.batch.standin import shelf_of
 from solon.spend import Limit, Meter, Spend
 
 __all__ = ["Desks", "Memory"]
@@ -77,7 +78,11 @@ class Desks:
             await self._ledger.put_right(run, sum(open_jobs, Spend()))
 
     def desk(self, name: str, model: Model, meter: Meter) -> Desk:
-        """Return the desk of this name, a new one for a new name."""
+        """Return the desk of this model, a new one under this name for a new model."""
+        # two specs may name one model: whoever asked, its jobs are one desk's
+        for there in self._desks.values():
+            if there.shelf == shelf_of(model):
+                return there
         if name not in self._desks:
 
             async def keep(run: str, call: Call, reply: Reply, asked_at: float, seconds: float) -> None:
