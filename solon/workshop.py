@@ -10,7 +10,7 @@ a live model from memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Awaitable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -148,21 +148,22 @@ class Workshop:
 
         Raises BadInput where all of them are to run on a budget in money and a price is unknown: nobody could keep it.
         """
-        if self.limit.nano is not None and not roles:
-            self._check_priced(self.recipe.roles())
+        if not roles and (problem := self.unpriced()):
+            raise BadInput(problem)
         for role in roles or self.recipe.roles():
             if problem := getattr(self.model(role), "unusable", ""):
                 raise Halt(problem)
 
-    def _check_priced(self, roles: Iterable[str]) -> None:
+    def unpriced(self) -> str:
+        """Return why a budget in money cannot be kept: a model whose price nobody says; "" where all is well."""
         priceless: dict[str, list[str]] = {}
-        for role in roles:
+        for role in self.recipe.roles() if self.limit.nano is not None else ():
             if self.price(role) is None:
                 priceless.setdefault(self.spec(role).use, []).append(role)
         if not priceless:
-            return
+            return ""
         named = ", ".join(f"{use} ({' and '.join(who)})" for use, who in priceless.items())
-        raise BadInput(
+        return (
             f"budget: {limit_told(self.limit)}, and nobody says what {named} costs; write `price: {{input: ..., "
             "output: ...}` with the model (dollars a million tokens), or state the budget in tokens or calls"
         )

@@ -272,6 +272,17 @@ def test_a_plan_says_whether_the_budget_holds(tmp_path: Path, solon: Solon) -> N
     assert "budget" not in solon("plan", made.recipe).out
 
 
+def test_a_plan_says_that_a_budget_in_money_with_an_unknown_price_would_not_start(tmp_path: Path, solon: Solon) -> None:
+    made = desk(tmp_path / "desk", budget="25 USD", judging={"verdict": "parsed"})
+    made.write(cast={"judge": {"model": {"use": "openai:house", "base_url": "http://127.0.0.1:9/v1"}}})
+    told = solon("plan", made.recipe)
+    assert told.code == 0
+    assert "no run would start: budget: 25 USD, and nobody says what openai:house (judge) costs" in told.out
+    assert "budget 25 USD:" not in told.out
+    made.write(budget="25 calls")
+    assert "no run would start" not in solon("plan", made.recipe).out
+
+
 async def test_a_budget_is_no_part_of_the_plans_name(tmp_path: Path) -> None:
     made = desk(tmp_path / "desk")
     before = (await plan_recipe(made.recipe)).name

@@ -73,6 +73,8 @@ def print_plan(planned: Planned) -> None:
 
         told = counted(planned.waves, "wave")
         out.print(f"batch jobs: at most {told} of up to {WAVE_HOURS} hours, each after the one before")
+    if planned.refused:
+        out.print(plain(f"no run would start: {planned.refused}"), style="yellow")
     if planned.budget is not None:
         out.print(_budget(planned.budget))
     out.print(closing(planned), style="bold")

@@ -47,6 +47,7 @@ class Planned:
     problems:    earlier runs that could not be read, one line each
     upgrade:     what an upgrade of Solon since that run makes new, one line each wording of its own that changed
     budget:      the recipe's budget against what is expected; None where it has none
+    refused:     why a run would not start, since its budget is in money and a price is unknown; "" where it would
     waves:       of provider batch jobs, of up to 24 hours each, until the last new call is answered at most; 0 where
                  none is asked by batch jobs
     """
@@ -65,6 +66,7 @@ class Planned:
     problems: tuple[str, ...] = ()
     upgrade: tuple[str, ...] = ()
     budget: Outlook | None = None
+    refused: str = ""
     waves: int = 0
 
     @property
@@ -117,6 +119,7 @@ class Planned:
             "seconds": self.seconds,
             "against": str(self.against) if self.against else None,
             "difference": self.difference.summary if self.difference is not None else None,
+            "refused": self.refused or None,
             "waves": self.waves,
             "upgrade": list(self.upgrade),
             "problems": list(self.problems),
@@ -150,6 +153,7 @@ async def plan_recipe(path: str | Path, *, limit: int | None = None, against: st
                 new = {survey.roles[step] for step, count in survey.steps.items() if count.at_most}
                 days = waves(plan.story, dry, batching & new)
             spending = outlay(meters, survey)
+            refused = shop.unpriced()
             budget = outlook(shop.limit, shop.account(plan.folder).total, survey, spending)
     known = sum((count.known_usage for count in survey.steps.values()), Usage())
     names = {player.role: player.name for player in dry.players() if player.role in recipe.roles()}
@@ -161,6 +165,7 @@ async def plan_recipe(path: str | Path, *, limit: int | None = None, against: st
         problems=tuple(problems),
         upgrade=tuple(_upgrade(earlier[0].folder, survey)) if earlier else (),
         budget=budget,
+        refused=refused,
         waves=days,
     )  # fmt: skip
 
