@@ -4,7 +4,7 @@
     python benchmarks/memory.py --only rows           or: endpoint
 
 rows       the `preference` story with two candidates and one verdict, 3 calls a row, by a scripted model that answers
-           at once, the ledger on, window 64. Each run is killed halfway (kill -9, by its own model), and started again
+           at once, the ledger on, window 256. Each run is killed halfway (kill -9, by its own model), and started again
            by the same command. Flat means: the peak of the larger run is within 10 % of the smaller one's
 endpoint   1,000 rows x 5 calls against the load server, 256 in flight; and which of the heavy libraries were loaded
 
@@ -36,7 +36,7 @@ model: scripted:model.py:answer
 story: {kind: preference}
 judging: {both_orders: false}
 export: {views: [preference]}
-window: 64
+window: 256
 """
 MODEL = '''
 """Answers at once; dies after so many calls where it is told to, and notes its first call and the peak memory."""
