@@ -56,7 +56,8 @@ def prepare(folder: Path, rows: int) -> Path:
     (folder / "recipe.yaml").write_text(RECIPE)
     with (folder / "prompts.jsonl").open("w") as file:
         for number in range(rows):
-            file.write(json.dumps({"prompt": f"Question {number}: how do people do thing {number * 7919 % 1000}?"}) + "\n")
+            prompt = f"Question {number}: how do people do thing {number * 7919 % 1000}?"
+            file.write(json.dumps({"prompt": prompt}) + "\n")
     return folder / "recipe.yaml"
 
 

@@ -121,7 +121,7 @@ TORCHED = ("local", "worker", "batches", "slots", "reading", "decode", "grammar"
         ("anthropic", {"models/anthropic.py"}),
         ("typer", {"cli/"}),
         ("rich", {"cli/"}),
-        ("tenacity", {"models/pace.py"}),
+        ("tenacity", {"models/pace/"}),
         ("opentelemetry", {"telemetry.py"}),
         ("random", set()),
     ],

@@ -14,8 +14,8 @@ from wire import Answer, Wire, asking, chat
 
 from solon.errors import CallFailed
 from solon.models import open_model
-from solon.models.limits import Told, read, retry_after, seconds_of
 from solon.models.pace import Paces
+from solon.models.pace.limits import Told, read, retry_after, seconds_of
 from solon.models.spec import ModelSpec
 
 OPENAI = {

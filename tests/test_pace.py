@@ -10,7 +10,8 @@ from wire import Time, asking
 
 from solon.calls import Call, Reply
 from solon.errors import CallFailed, Halt, Passing
-from solon.models.pace import UNREADABLE, Pace
+from solon.models.pace import Pace
+from solon.models.pace.pace import UNREADABLE
 
 
 class Asked:

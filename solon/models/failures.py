@@ -36,7 +36,7 @@ import httpx2
 from solon.calls import Reply
 from solon.errors import CallFailed, Halt, Passing, RefusedParameter, SolonError
 from solon.models.carrier import Stale
-from solon.models.limits import retry_after
+from solon.models.pace.limits import retry_after
 from solon.models.server import NO_KEY, Server
 
 __all__ = ["WIRE_ERRORS", "meaning_of"]

@@ -14,9 +14,9 @@ import httpx2
 from solon.calls import Call, Can, Form, Message, Reply
 from solon.errors import Halt, Passing
 from solon.models.carrier import CONNECT_SECONDS, Carrier, room_for
-from solon.models.concurrency import CEILING
 from solon.models.failures import WIRE_ERRORS, meaning_of
 from solon.models.pace import Paces
+from solon.models.pace.concurrency import CEILING
 from solon.models.server import Server
 from solon.models.spec import ModelSpec
 

@@ -4,10 +4,10 @@
     pace = paces.of(server, spec)               one for each server, model and key, whatever roles use it
     ask = pace.through(once, patience=600)      an Ask that waits for its turn and tries again
 
-A call waits for a turn (`solon.models.gate`), is asked, and where its failure may pass (`Passing`) it is asked again:
-after the time that the provider named in Retry-After, else after a wait that doubles from half a second to half a
-minute, half of it by chance. `patience` is the time that one call may spend on attempts and on its own waits; queueing
-behind others is not its fault and is not counted, and neither is an outage of the server, up to `outage_patience`.
+A call waits for a turn (`gate`), is asked, and where its failure may pass (`Passing`) it is asked again: after the
+time that the provider named in Retry-After, else after a wait that doubles from half a second to half a minute, half of
+it by chance. `patience` is the time that one call may spend on attempts and on its own waits; queueing behind others is
+not its fault and is not counted, and neither is an outage of the server, up to `outage_patience`.
 
 Before an attempt that follows one which may have been billed although nobody heard its answer, whoever counts money is
 told (`solon.spend.ATTEMPT_LOST`) and may refuse it.
@@ -31,9 +31,9 @@ from tenacity import (
 
 from solon.calls import Ask, Call, Reply
 from solon.errors import CallFailed, Passing
-from solon.models.concurrency import CEILING
-from solon.models.facts import Listener, PaceEvent, PaceFacts
-from solon.models.gate import Gate
+from solon.models.pace.concurrency import CEILING
+from solon.models.pace.facts import Listener, PaceEvent, PaceFacts
+from solon.models.pace.gate import Gate
 from solon.models.server import Server
 from solon.models.spec import ModelSpec
 from solon.spend import ATTEMPT_LOST

@@ -22,13 +22,13 @@ from math import inf
 
 from solon.calls import Call, Reply
 from solon.errors import CallFailed, Passing
-from solon.models.allowance import Allowance
-from solon.models.circuit import Circuit
-from solon.models.concurrency import CEILING, Concurrency
-from solon.models.facts import Listener, PaceEvent, PaceFacts, State
-from solon.models.guess import Cost
-from solon.models.limits import read
-from solon.models.refusals import Refusals
+from solon.models.pace.allowance import Allowance
+from solon.models.pace.circuit import Circuit
+from solon.models.pace.concurrency import CEILING, Concurrency
+from solon.models.pace.facts import Listener, PaceEvent, PaceFacts, State
+from solon.models.pace.guess import Cost
+from solon.models.pace.limits import read
+from solon.models.pace.refusals import Refusals
 
 __all__ = ["Attempt", "Gate"]
 

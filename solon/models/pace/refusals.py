@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections import deque
 from math import inf
 
-from solon.models.rates import LastMinute
+from solon.models.pace.rates import LastMinute
 
 __all__ = ["Refusals"]
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from solon.calls import Call, Usage
-from solon.models.guess import Cost, Guess
-from solon.models.limits import Told
-from solon.models.rates import LastMinute, Rate
-from solon.models.refusals import Refusals
+from solon.models.pace.guess import Cost, Guess
+from solon.models.pace.limits import Told
+from solon.models.pace.rates import LastMinute, Rate
+from solon.models.pace.refusals import Refusals
 
 __all__ = ["Allowance"]
 

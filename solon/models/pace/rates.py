@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from solon.models.limits import Told
+from solon.models.pace.limits import Told
 
 __all__ = ["LastMinute", "Rate"]
 
