@@ -27,8 +27,8 @@ from solon.constitution import Constitution, Principle
 from solon.digests import uniform
 from solon.errors import Aside, BadInput
 from solon.judges import Pairwise
-from solon.pipelines.walk import FAILED
 from solon.pipelines.survey import StepCount, most_judging
+from solon.pipelines.walk import FAILED
 from solon.review.asking import ask_all
 from solon.review.infer.inferred import (
     COMBINED,
