@@ -1,4 +1,4 @@
-"""Two defects of others that this must never have, each as a test that would fail there."""
+"""Three defects of others that this must never have, each as a test that would fail there."""
 
 from __future__ import annotations
 
@@ -51,4 +51,22 @@ async def test_a_job_whose_id_was_never_written_down_is_neither_lost_nor_paid_fo
         assert (job.state, job.provider) == ("intended", None)
         assert await walk.rows(ROWS) == expected(server.provider, server.url, ROWS)
     assert [len(batch.requests) for batch in server.batches.values()] == [ROWS, ROWS]
+    assert set(server.billed.values()) == {1}
+
+
+async def test_results_that_were_read_before_a_kill_are_kept_and_their_job_is_found_again(
+    server: BatchServer, tmp_path: Path
+) -> None:
+    """safety-tooling (its `BatchInferenceAPI`): ids of Anthropic's batches are written nowhere, and results are cached
+    when all chunks have returned, so that a kill amid the results loses them all.
+
+    Here each handful is in the ledger before the next is read, and the rest is read by whoever starts next.
+    """
+    ledger = tmp_path / "ledger.db"
+    assert walked(server.provider, server.url, ledger, ROWS, die="amid the results") is None
+    async with Walk(server.provider, server.url, ledger) as walk:
+        assert len(walk.ledger) == 2
+        assert walk.jobs.jobs()[0].provider == "batch_000000"
+        assert await walk.rows(ROWS) == expected(server.provider, server.url, ROWS)
+        assert len(walk.kept) == 2 * ROWS - 2
     assert set(server.billed.values()) == {1}
