@@ -1,11 +1,13 @@
 """How fast a local model writes and judges: Solon's two engines beside batches made by hand, in one run.
 
-    python benchmarks/local.py [--use smollm2] [--batches 1 4 16] [--tokens 32] [--rounds 2]
+    python benchmarks/local.py [--use smollm2] [--batches 1 4 16] [--tokens 32] [--rounds 2] [--cpu]
 
 By hand is what a careful script does: the same questions in the same order, cut into batches of the same size, padded
 on the left, `model.generate` with sampling, decoded. Every way is measured in turn, round after round, with questions
 that none was asked before, and the best round counts: other work on the machine slows all alike, so read the ratios.
-Questions are of unequal length, as real ones are, and two batches of them wait at once.
+With --cpu seconds are those of this process on its CPUs, not of the clock: for a machine that others work on, and with
+OMP_NUM_THREADS=1, since threads that wait are counted too. Questions are of unequal length, as real ones are, and two
+batches of them wait at once.
 
 "judged" are questions with two labels, answered per second: both orders of comparisons of two answers, as a judge of a
 chat model asks them; by hand, one padded pass a batch and the logits behind it.
@@ -16,7 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,7 +129,7 @@ class Solon:
         await self.model.close()
 
 
-async def at(batch: int, use: str, tokens: int, rounds: int) -> None:
+async def at(batch: int, use: str, tokens: int, rounds: int, clock: Callable[[], float]) -> None:
     ways: dict[str, ByHand | Solon] = {
         "by hand": ByHand(use, batch),
         "steady": Solon(LocalModel(ModelSpec(use=use, batch_size=batch, steady=True))),
@@ -138,12 +140,12 @@ async def at(batch: int, use: str, tokens: int, rounds: int) -> None:
         await way.write(questions(0, batch), 2)  # loads it, and warms it up
     for number in range(1, rounds + 1):
         for name, way in ways.items():
-            started = time.perf_counter()
+            started = clock()
             written = await way.write(questions(1000 * number, 2 * batch), tokens)
-            best[name].tokens = max(best[name].tokens, written / (time.perf_counter() - started))
-            started = time.perf_counter()
+            best[name].tokens = max(best[name].tokens, written / (clock() - started))
+            started = clock()
             judged = await way.judge(comparisons(1000 * number, min(2 * batch, 16)))
-            best[name].judged = max(best[name].judged, judged / (time.perf_counter() - started))
+            best[name].judged = max(best[name].judged, judged / (clock() - started))
     base = best["by hand"]
     for name, seen in best.items():
         print(
@@ -155,11 +157,12 @@ async def at(batch: int, use: str, tokens: int, rounds: int) -> None:
         await way.close()
 
 
-async def main(use: str, batches: list[int], tokens: int, rounds: int) -> None:
-    print(f"{use}, {tokens} tokens an answer, best of {rounds}; ratios against batches made by hand")
+async def main(use: str, batches: list[int], tokens: int, rounds: int, cpu: bool) -> None:
+    seconds = "CPU seconds" if cpu else "seconds"
+    print(f"{use}, {tokens} tokens an answer, best of {rounds}, {seconds}; ratios against batches made by hand")
     print(f"{'batch':>5} {'way':>8} {'tokens/s':>9} {'ratio':>6} {'judged/s':>9} {'ratio':>6}")
     for batch in batches:
-        await at(batch, use, tokens, rounds)
+        await at(batch, use, tokens, rounds, time.process_time if cpu else time.perf_counter)
 
 
 if __name__ == "__main__":
@@ -168,5 +171,6 @@ if __name__ == "__main__":
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--tokens", type=int, default=32, help="tokens an answer")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--cpu", action="store_true", help="count the process's CPU seconds, not the clock's")
     given = parser.parse_args()
-    asyncio.run(main(given.use, given.batches, given.tokens, given.rounds))
+    asyncio.run(main(given.use, given.batches, given.tokens, given.rounds, given.cpu))

@@ -186,8 +186,8 @@ def _from_few(chances: torch.Tensor, aim: torch.Tensor, tastes: Sequence[Taste])
     few, device = min(FEW, chances.shape[1]), chances.device
     ids = chances.topk(few).indices.sort(dim=-1).values
     # stable: of equal chances the lower id goes first
-    values, order = chances.gather(1, ids).double().sort(dim=-1, descending=True, stable=True)
-    ids = ids.gather(1, order)
+    weights = chances.gather(1, ids).double()
+    values, order = weights.sort(dim=-1, descending=True, stable=True)
     most = torch.tensor([[taste.top_k or chances.shape[1]] for taste in tastes], device=device)
     limits = most < chances.shape[1]
     left = ~limits | (values >= values.gather(1, (most - 1).clamp(max=few - 1)))
@@ -200,8 +200,8 @@ def _from_few(chances: torch.Tensor, aim: torch.Tensor, tastes: Sequence[Taste])
     left &= values >= floor * values[:, :1]
     least = torch.where(left, values, torch.inf).amin(-1)
     sure = ((least > values[:, -1]) & ~(limits & (most > few)).squeeze(1)) | (few == chances.shape[1])
-    ids, order = ids.sort(dim=-1)
-    place, _ = _aimed((values * left).gather(1, order), aim)
+    # back to the order of ids, which is that of the noise
+    place, _ = _aimed(weights * torch.empty_like(left).scatter_(1, order, left), aim)
     return ids.gather(1, place.unsqueeze(1)).squeeze(1), sure
 
 

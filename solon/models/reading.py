@@ -56,10 +56,11 @@ class RoomyLayer(DynamicLayer):
             for old, new in zip(self._store, grown, strict=True):
                 new[:, :, : self.filled] = old[:, :, : self.filled]
             self._store = grown
-        for store, new in zip(self._store, (key_states, value_states), strict=True):
-            store[:, :, self.filled : filled] = new
+        keys, values = self._store  # `narrow` and not slices: once a token, row and layer
+        keys.narrow(2, self.filled, filled - self.filled).copy_(key_states)
+        values.narrow(2, self.filled, filled - self.filled).copy_(value_states)
         self.filled = filled
-        self.keys, self.values = (store[:, :, :filled] for store in self._store)
+        self.keys, self.values = keys.narrow(2, 0, filled), values.narrow(2, 0, filled)
         return self.keys, self.values
 
     def part(self, start: int, end: int) -> Pair:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, Cache, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -28,6 +29,7 @@ __all__ = ["Slots", "bears_slots"]
 
 ATTENTION = "solon_rows"
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # how configurations say "mixture of experts"
+BENT = {"softcap", "position_bias"}  # what makes attention another function
 FIRST_ROOM = 256  # tokens of an answer for which a cache has room at first; it doubles when it is full
 
 
@@ -106,8 +108,8 @@ class _Together(Cache):
     def update(self, key_states: Any, value_states: Any, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
         """Return lists of keys and of values, one of each a seat: rows of unequal length make no tensor."""
         pairs = [
-            None if cache is None else cache.update(key_states[i : i + 1], value_states[i : i + 1], layer_idx)
-            for i, cache in enumerate(self.caches)
+            None if cache is None else cache.update(keys, values, layer_idx)
+            for cache, keys, values in zip(self.caches, key_states.split(1), value_states.split(1), strict=True)
         ]
         return [pair and pair[0] for pair in pairs], [pair and pair[1] for pair in pairs]
 
@@ -123,12 +125,20 @@ def attend_rows(module: Any, query: Any, key: Any, value: Any, attention_mask: A
     """
     if not isinstance(key, list):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    heads = next(it.shape[1] for it in value if it is not None)
     width = next(it.shape[-1] for it in value if it is not None)
-    together = query.new_zeros(query.shape[0], 1, query.shape[1], width)
+    together = query.new_zeros(query.shape[0], query.shape[1], 1, width)
+    # what transformers' own function does for one token, without its questions at each of many rows and layers
+    plain = {"scale": kwargs.get("scaling"), "enable_gqa": heads != query.shape[1]}
     for i, (keys, values) in enumerate(zip(key, value, strict=True)):
-        if keys is not None:
-            together[i] = sdpa_attention_forward(module, query[i : i + 1], keys, values, None, **kwargs)[0][0]
-    return together, None
+        if keys is None:
+            continue
+        if kwargs.keys() & BENT:
+            row = sdpa_attention_forward(module, query[i : i + 1], keys, values, None, **kwargs)[0]
+            together[i] = row[0].transpose(0, 1)
+        else:
+            together[i] = scaled_dot_product_attention(query[i : i + 1], keys, values, **plain)[0]
+    return together.transpose(1, 2), None
 
 
 def bears_slots(model: Any, tokenizer: Any) -> bool:
