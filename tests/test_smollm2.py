@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest_asyncio
 from local_kit import ask, straight
 
 from solon.calls import Call, Message, Sampling
+from solon.generators.critique import SCHEMA, critique_in
+from solon.judges.pairwise import SCHEMA_LETTER
+from solon.judges.verdict import structured_verdict
 from solon.models import weights
 from solon.models.local import LocalModel
 from solon.models.spec import ModelSpec
@@ -68,3 +72,18 @@ async def test_its_label_log_probabilities_are_those_of_a_straight_pass(model: L
     prompt = tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True)
     wanted = [straight(plain, prompt["input_ids"], tokenizer(label)["input_ids"]) for label in labels]
     assert reply.logprobs == pytest.approx(wanted, abs=1e-4)
+
+
+async def test_it_keeps_a_schema_that_it_would_not_keep_by_itself(model: LocalModel) -> None:
+    words = "Say what is wrong with this answer: 'Iron rusts since it is wet.'"
+    turn = (Message("user", f'{words} Reply in JSON: {{"critique": "..."}}.'),)
+    free, kept = (Call("smollm2", turn, Sampling(0.0, max_tokens=90), schema=schema) for schema in (None, SCHEMA))
+    plain, bound = await ask(model, [free, kept])
+    assert not plain.text.startswith('{"critique"')
+    assert (bound.finish, list(json.loads(bound.text))) == ("stop", ["critique"])
+    assert len(critique_in(bound.text)) > 10
+
+
+async def test_a_letter_is_all_that_it_can_say_under_a_judges_schema(model: LocalModel) -> None:
+    reply = await model(Call("smollm2", (Message("user", "Tell me a story."),), Sampling(), schema=SCHEMA_LETTER))
+    assert structured_verdict(reply.text) in ("A", "B")
