@@ -23,7 +23,7 @@ quickstart: $(READY)  ## the whole life on the embedded model: prompts in, pairs
 test: $(READY)  ## all tests that need no server
 	$(BIN)/python -m pytest
 
-test-servers: $(READY) .venv-servers/.ready  ## against three servers that nobody here wrote (the first time compiles one of them)
+test-servers: $(READY) .venv-servers/.ready  ## against four servers that nobody here wrote (the first time compiles one of them)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/servers -m servers
 
 # each server has an environment of its own: LiteLLM pins an older openai. GGML_NATIVE=OFF: a native build of llama.cpp
@@ -34,6 +34,7 @@ test-servers: $(READY) .venv-servers/.ready  ## against three servers that nobod
 	$(PYTHON) -m venv .venv-servers/litellm
 	.venv-servers/litellm/bin/pip install --quiet 'litellm[proxy]==1.106.2'
 	$(BIN)/pip install --quiet -c constraints.txt fastapi uvicorn
+	npm install --silent --prefix .venv-servers/aimock @copilotkit/aimock@1.43.0
 	touch $@
 
 fuzz: $(READY)  ## 20,000 broken constitutions and recipes against the loader (about two minutes)

@@ -19,7 +19,7 @@ from typing import Any
 
 from solon.calls import Call, Message
 from solon.errors import Parked
-from solon.ledger_jobs import Fate, Jobs
+from solon.jobs import Fate, Jobs
 from solon.models import open_model
 from solon.models.batch import Desk
 from solon.models.batch.parcel import Parcel

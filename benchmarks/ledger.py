@@ -29,8 +29,8 @@ from solon.calls import Call, Can, Form, Message, Reply, Sampling, Usage
 from solon.generators.dialogue import Round, Shot, document, turns
 from solon.judges.pairwise import compare
 from solon.ledger import Ledger
-from solon.ledger_file import connect
-from solon.ledger_pen import Pen, Stored
+from solon.ledger.file import connect
+from solon.ledger.pen import Pen, Stored
 from solon.markup import ask_for, conversation
 
 ROOT = Path(__file__).parents[1]

@@ -40,8 +40,8 @@ from aiohttp import web
 
 from solon.calls import Call, Message, Model, Reply, Sampling
 from solon.errors import CallFailed, Parked
+from solon.jobs import Jobs
 from solon.ledger import Ledger
-from solon.ledger_jobs import Jobs
 from solon.models import open_model
 from solon.models.batch import Desk
 from solon.models.spec import ModelSpec

@@ -25,7 +25,7 @@ from pathlib import Path
 from solon.calls import Call, Can, Form, Message, Reply, Usage
 from solon.errors import OverBudget, StorageError
 from solon.ledger import Ledger
-from solon.ledger_file import VERSION
+from solon.ledger.file import VERSION
 from solon.spend import ATTEMPT_LOST, Limit, Spend
 
 PATIENCE = 30.0
@@ -389,7 +389,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0)
     given = parser.parse_args()
     if given.lease is not None:
-        from solon import ledger_owners
+        from solon.ledger import owners as ledger_owners
 
         ledger_owners.LEASE_SECONDS = given.lease
     sys.stdin.readline()

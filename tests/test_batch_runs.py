@@ -16,8 +16,8 @@ import pytest
 from batch_kit import BatchServer, words_for
 from run_kit import Desk, Solon, Told, data_of, desk
 
+from solon.jobs import Jobs
 from solon.ledger import Ledger
-from solon.ledger_jobs import Jobs
 from solon.models.batch import desk as pace
 from solon.spend import Spend
 

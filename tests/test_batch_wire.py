@@ -51,7 +51,7 @@ async def test_a_message_batch_that_is_streamed_from_disk_is_what_create_sends(t
 
 
 def job() -> Any:
-    from solon.ledger_jobs import Job
+    from solon.jobs import Job
 
     return Job(1, "0" * 32, "", "", "", "intended", None, "", "", 3, 0, 0, 0, 0.0, None, None, Spend())
 

@@ -31,6 +31,14 @@ PAGES = [
         "docs/forms.md",
         "docs/rules.md",
         "docs/tutorial.md",
+        "docs/answers.md",
+        "docs/batch.md",
+        "docs/engine.md",
+        "docs/ledger.md",
+        "docs/money.md",
+        "docs/pace.md",
+        "docs/watching-a-run.md",
+        "docs/wire.md",
     )
 ]
 

@@ -26,10 +26,11 @@ from ledger_kit import (
     write,
 )
 
-from solon import ledger_file, ledger_writer
 from solon.calls import Reply
 from solon.errors import StorageError
 from solon.ledger import Ledger, Merged
+from solon.ledger import file as ledger_file
+from solon.ledger import writer as ledger_writer
 
 
 @pytest.fixture

@@ -20,10 +20,12 @@ from ledger_kit import (
     until,
 )
 
-from solon import ledger_flight, ledger_owners, ledger_pen
 from solon.calls import Reply
 from solon.errors import CallFailed, StorageError
 from solon.ledger import Ledger
+from solon.ledger import flight as ledger_flight
+from solon.ledger import owners as ledger_owners
+from solon.ledger import pen as ledger_pen
 
 
 @pytest.fixture

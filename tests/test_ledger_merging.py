@@ -30,13 +30,13 @@ from ledger_kit import (
     swap_calls,
 )
 
-from solon import ledger as ledger_module
-from solon import ledger_upkeep
 from solon.calls import Call, Message, Reply
 from solon.errors import StorageError
 from solon.ledger import Ledger, Merged
-from solon.ledger_packing import unpack_text
-from solon.ledger_pen import raw_key
+from solon.ledger import ledger as ledger_module
+from solon.ledger import upkeep as ledger_upkeep
+from solon.ledger.packing import unpack_text
+from solon.ledger.pen import raw_key
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from solon.calls import Call, Message, Reply
 from solon.generators.dialogue import Round, document
 from solon.judges.pairwise import compare
 from solon.ledger import Ledger
-from solon.ledger_file import SCHEMA
-from solon.ledger_packing import pack_reply, unpack_reply
-from solon.ledger_texts import SHORT, Reading, Texts
+from solon.ledger.file import SCHEMA
+from solon.ledger.packing import pack_reply, unpack_reply
+from solon.ledger.texts import SHORT, Reading, Texts
 
 WORDS = "many people ask about the weather because it is a thing that we all share and that nobody can change"
 
@@ -153,7 +153,7 @@ def test_a_text_is_found_again_after_a_restart(path: Path) -> None:
 
 def test_two_texts_of_one_name_stay_two(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever makes two texts with one name of 63 bits gets both back."""
-    monkeypatch.setattr("solon.ledger_texts.name_of", lambda text: 7)
+    monkeypatch.setattr("solon.ledger.texts.name_of", lambda text: 7)
     calls = [Call("m", (Message("user", prose(str(n))),)) for n in range(3)]
     asyncio.run(filled(path, calls))
     ledger = Ledger.open(path)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from ledger_kit import Counting, Process, filled, keys_in, lines, look, question, questions, said, until
 
-from solon import ledger_flight
 from solon.ledger import Ledger
+from solon.ledger import flight as ledger_flight
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from ledger_kit import FLAT, Counting, Flat, Process, keys_in, lines, look, one_line, question, questions, said, until
 
-from solon import ledger_flight
 from solon.calls import Call, Reply, Usage
 from solon.errors import CallFailed, Halt, OverBudget, Parked, StorageError
 from solon.ledger import Account, Ledger
+from solon.ledger import flight as ledger_flight
 from solon.spend import ATTEMPT_LOST, DOLLAR, Limit, Spend
 
 ONE = Spend(1, 100, 1000)

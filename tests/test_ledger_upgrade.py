@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from ledger_kit import Counting, change, look, one_line, question, questions, read, said, version_1
 
-from solon import ledger_upgrade
 from solon.calls import Call, Message, Reply, Usage
 from solon.errors import StorageError
 from solon.ledger import Ledger, Merged
-from solon.ledger_owners import host
+from solon.ledger import upgrade as ledger_upgrade
+from solon.ledger.owners import host
 
 ODD = (
     Call("m", (Message("user", "half \ud83d of a character"),), labels=("A",), schema='{"b":1,"a":2}'),

@@ -15,7 +15,7 @@ from run_kit import Solon, desk
 from solon.calls import Call, Message, Reply, Usage
 from solon.errors import StorageError
 from solon.ledger import Ledger
-from solon.ledger_packing import pack_text
+from solon.ledger.packing import pack_text
 
 LONG = "A paragraph that is long enough to be kept apart from the messages that say it, number "
 

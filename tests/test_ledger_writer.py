@@ -18,10 +18,10 @@ from ledger_kit import (
     until,
 )
 
-from solon import ledger_writer
 from solon.calls import Reply, Sampling
 from solon.errors import StorageError
 from solon.ledger import Ledger
+from solon.ledger import writer as ledger_writer
 
 
 @pytest.fixture

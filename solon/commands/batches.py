@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from solon.errors import BadInput
+from solon.jobs import OPEN, Job, Jobs
 from solon.ledger import Ledger
-from solon.ledger_jobs import OPEN, Job, Jobs
 from solon.pipelines.run import RunFolder
 
 __all__ = ["BatchJobs", "give_up_jobs", "list_jobs"]

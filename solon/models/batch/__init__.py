@@ -6,7 +6,7 @@
 
 `desk` knows the life of a job, `desks` all desks of a run and who pays, `sending` how much is sent at once, `parcel`
 what a job may hold, `collecting` and `results` what came back, `api` what all providers share; `openai_jobs` and
-`anthropic_jobs` speak to theirs. What lies on disk is `solon.ledger_jobs`.
+`anthropic_jobs` speak to theirs. What lies on disk is `solon.jobs`.
 """
 
 from __future__ import annotations

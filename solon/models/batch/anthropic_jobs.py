@@ -16,7 +16,7 @@ from contextlib import aclosing
 from typing import Any, BinaryIO
 
 from solon.errors import Passing
-from solon.ledger_jobs import Job
+from solon.jobs import Job
 from solon.models.batch.api import MARGIN_SECONDS, Batchable, BatchAPI, Found, Look, Result, lines_of
 from solon.models.carrier import encode
 

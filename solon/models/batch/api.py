@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Protocol
 
 from solon.calls import Call, Model, Reply
 from solon.errors import Halt, SolonError
-from solon.ledger_jobs import Job
+from solon.jobs import Job
 from solon.models.failures import WIRE_ERRORS, meaning_of
 from solon.models.server import Server
 from solon.models.wire import timeouts

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from solon.calls import Call, Reply
 from solon.errors import CallFailed, Halt, Passing
-from solon.ledger_jobs import Fate, Job, Jobs
+from solon.jobs import Fate, Job, Jobs
 from solon.models.batch.api import BatchAPI, Result
 from solon.models.batch.results import reply_of
 from solon.spend import Spend

@@ -19,7 +19,7 @@ from typing import Any
 from solon.calls import Call, Reply, Usage
 from solon.complaints import counted
 from solon.errors import CallFailed, Halt, OverBudget, Parked, Passing
-from solon.ledger_jobs import OPEN, Job, Jobs, Waiting
+from solon.jobs import OPEN, Job, Jobs, Waiting
 from solon.models.batch.anthropic_jobs import AnthropicJobs
 from solon.models.batch.api import Batchable, BatchAPI, Look
 from solon.models.batch.collecting import Keep, Told, collected

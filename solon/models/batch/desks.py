@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from solon.calls import Call, Model, Reply
 from solon.errors import Halt
-from solon.ledger_jobs import OPEN, Jobs
+from solon.jobs import OPEN, Jobs
 from solon.models.batch.desk import Desk
 from solon.models.batch.sending import BatchFacts
 from solon.models.batch.standin import shelf_of

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from typing import Any, BinaryIO
 
 from solon.errors import Passing
-from solon.ledger_jobs import Job
+from solon.jobs import Job
 from solon.models.batch.api import MARGIN_SECONDS, NO_SUCH_THING, Batchable, BatchAPI, Found, Look, Result, lines_of
 from solon.models.carrier import encode
 

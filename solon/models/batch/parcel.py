@@ -19,8 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from solon.calls import Call
-from solon.ledger_file import storage
-from solon.ledger_jobs import Waiting, custom_id
+from solon.jobs import Waiting, custom_id, storage
 from solon.models.batch.api import BatchAPI
 from solon.spend import Spend
 

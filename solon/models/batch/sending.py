@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from solon.errors import Halt
-from solon.ledger_jobs import Job
+from solon.jobs import Job
 
 __all__ = ["BatchFacts", "Sending"]
 

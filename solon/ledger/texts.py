@@ -15,8 +15,8 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterator
 
-from solon.ledger_packing import Part, name_of, pack_text, unpack_text
-from solon.ledger_sheet import in_rows
+from solon.ledger.packing import Part, name_of, pack_text, unpack_text
+from solon.ledger.sheet import in_rows
 
 __all__ = ["Reading", "Texts"]
 

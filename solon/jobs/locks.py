@@ -14,7 +14,7 @@ import os
 import threading
 from pathlib import Path
 
-from solon.ledger_file import storage
+from solon.ledger.file import storage
 
 __all__ = ["Locks"]
 

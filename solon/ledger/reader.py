@@ -10,9 +10,9 @@ from typing import Any
 
 from solon.calls import Reply, Usage
 from solon.errors import StorageError
-from solon.ledger_file import DAMAGED, Entry
-from solon.ledger_packing import call_of, unpack_reply
-from solon.ledger_texts import Reading
+from solon.ledger.file import DAMAGED, Entry
+from solon.ledger.packing import call_of, unpack_reply
+from solon.ledger.texts import Reading
 
 __all__ = ["ENTRY", "Reader"]
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from solon.calls import Call, Reply, key_of
 from solon.errors import StorageError
-from solon.ledger_file import Entry, create
-from solon.ledger_owners import host
-from solon.ledger_pen import Pen, Stored, raw_key
+from solon.ledger.file import Entry, create
+from solon.ledger.owners import host
+from solon.ledger.pen import Pen, Stored, raw_key
 
 __all__ = ["ROWS", "old_entry", "upgrade"]
 

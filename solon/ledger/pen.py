@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from solon.calls import Call, Reply
-from solon.ledger_owners import alive, me
-from solon.ledger_packing import frame_of, pack_messages, pack_reply
-from solon.ledger_purse import NOTHING, Account, Book
-from solon.ledger_sheet import Sheet
-from solon.ledger_texts import Texts
+from solon.ledger.owners import alive, me
+from solon.ledger.packing import frame_of, pack_messages, pack_reply
+from solon.ledger.purse import NOTHING, Account, Book
+from solon.ledger.sheet import Sheet
+from solon.ledger.texts import Texts
 from solon.spend import Limit, Spend
 
 __all__ = ["HEARTBEAT_SECONDS", "Pen", "Stored", "raw_key"]

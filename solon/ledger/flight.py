@@ -17,10 +17,10 @@ from typing import Any
 
 from solon.calls import Call, Model, Reply, Usage
 from solon.errors import Halt, OverBudget, Parked, SolonError, StorageError
-from solon.ledger_packing import unkeepable
-from solon.ledger_pen import Stored
-from solon.ledger_purse import NOTHING, Account, over
-from solon.ledger_writer import Job, Writer
+from solon.ledger.packing import unkeepable
+from solon.ledger.pen import Stored
+from solon.ledger.purse import NOTHING, Account, over
+from solon.ledger.writer import Job, Writer
 from solon.spend import ATTEMPT_LOST, Limit, Meter, Spend
 
 __all__ = ["Flight", "Flights", "Payer", "Tally"]

@@ -29,8 +29,7 @@ from typing import Any
 
 from solon.calls import Call
 from solon.errors import StorageError
-from solon.ledger_file import connect, storage
-from solon.ledger_jobs_file import (
+from solon.jobs.file import (
     COLUMNS,
     DIGITS,
     OPEN,
@@ -44,7 +43,8 @@ from solon.ledger_jobs_file import (
     prepare,
     waiting_of,
 )
-from solon.ledger_locks import Locks
+from solon.jobs.locks import Locks
+from solon.ledger.file import connect, storage
 from solon.spend import Spend
 
 __all__ = ["OPEN", "Fate", "Job", "Jobs", "Waiting", "custom_id"]

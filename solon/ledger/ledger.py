@@ -12,9 +12,9 @@ What it promises:
 * Failures are never remembered, and reach every asker of that flight.
 * Refusals, empty and truncated answers are replies, remembered as what they are.
 * A limit holds: what a run has spent, what is in flight at its worst, and what may have been billed in vain stay
-  within it, across processes, starts and kills (`ledger_purse`).
+  within it, across processes, starts and kills (`purse`).
 
-`ledger_file` knows the file, `ledger_flight` what is under way, `ledger_writer` is the one thread that writes.
+`file` knows the file, `flight` what is under way, `writer` is the one thread that writes.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from typing import Any
 
 from solon.calls import Call, Model, Reply, Usage
 from solon.errors import StorageError
-from solon.ledger_door import Door
-from solon.ledger_file import VERSION, Entry, connect, prepare, reading, storage, told, unwritable, version_of, whole
-from solon.ledger_flight import Flights, Payer, Tally
-from solon.ledger_packing import unkeepable
-from solon.ledger_pen import Stored, raw_key
-from solon.ledger_purse import NOTHING, Account, account_in
-from solon.ledger_reader import ENTRY, Reader
-from solon.ledger_sheet import BY_KEY, REPLY
-from solon.ledger_upgrade import upgrade
-from solon.ledger_upkeep import (
+from solon.ledger.door import Door
+from solon.ledger.file import VERSION, Entry, connect, prepare, reading, storage, told, unwritable, version_of, whole
+from solon.ledger.flight import Flights, Payer, Tally
+from solon.ledger.packing import unkeepable
+from solon.ledger.pen import Stored, raw_key
+from solon.ledger.purse import NOTHING, Account, account_in
+from solon.ledger.reader import ENTRY, Reader
+from solon.ledger.sheet import BY_KEY, REPLY
+from solon.ledger.upgrade import upgrade
+from solon.ledger.upkeep import (
     ROWS_AT_ONCE,
     Merged,
     Statistics,
@@ -54,7 +54,7 @@ from solon.ledger_upkeep import (
     statistics,
     verified,
 )
-from solon.ledger_writer import Job, Writer
+from solon.ledger.writer import Job, Writer
 from solon.spend import Limit, Meter, Spend
 
 __all__ = ["Account", "Door", "Entry", "Ledger", "Merged", "Statistics", "Tally", "Verified"]

@@ -1,6 +1,6 @@
 """The door of a ledger: memory first, then one flight to the model, within a budget where there is one.
 
-A flight goes on by itself (`ledger_flight`): an asker that is cancelled takes no paid reply with it.
+A flight goes on by itself (`flight`): an asker that is cancelled takes no paid reply with it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from solon.calls import Call, Model, Reply
 from solon.errors import Aside
-from solon.ledger_flight import Flight, Flights, Payer, Tally
+from solon.ledger.flight import Flight, Flights, Payer, Tally
 
 __all__ = ["Door"]
 

@@ -2,10 +2,10 @@
 
 One SQLite file in WAL mode (a file system without shared memory gets SQLite's older journal, and all still holds).
 It is told from any other SQLite file by its application id, and from a newer Solon's by its version; neither is
-touched. `ledger_packing` says what the blobs hold.
+touched. `packing` says what the blobs hold.
 
     calls      one row a call: its key, what it shares with its kind (`frames`), who paid, when, tokens, texts
-    texts      what many calls say, once (`ledger_texts`)
+    texts      what many calls say, once (`texts`)
     names      models, servers' models and runs, as small numbers
     owners     who holds leases; leases: which key is being asked, and what its run has put by for it
     purses     what each run has spent, put by and perhaps lost: calls, tokens, billionths of a dollar

@@ -2,7 +2,7 @@
 
 It takes whatever has queued up while it was busy into one transaction, so that a thousand replies a second need a few
 dozen commits; a job settles after its commit, never before. A reply that could not be written (a full disk) is kept
-and written with the next commit that succeeds. What the jobs do is in `ledger_pen`.
+and written with the next commit that succeeds. What the jobs do is in `pen`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from solon import ledger_pen
 from solon.errors import StorageError
-from solon.ledger_file import connect, told
-from solon.ledger_pen import Pen, Stored
+from solon.ledger import pen
+from solon.ledger.file import connect, told
+from solon.ledger.pen import Pen, Stored
 
 __all__ = ["Job", "Writer"]
 
@@ -166,7 +166,7 @@ class Writer:
         """Return what has queued up (nothing, after a heartbeat's time), and False after the end."""
         jobs: list[Job] = []
         with suppress(queue.Empty):
-            job = self._jobs.get(timeout=ledger_pen.HEARTBEAT_SECONDS)
+            job = self._jobs.get(timeout=pen.HEARTBEAT_SECONDS)
             while job is not None:
                 jobs.append(job)
                 if len(jobs) >= MOST_IN_ONE_COMMIT:

@@ -14,13 +14,13 @@ from typing import Any
 
 from solon.calls import Usage
 from solon.errors import StorageError
-from solon.ledger_file import DAMAGED, Entry, connect, opened, storage, version_of, whole
-from solon.ledger_packing import messages_in, unpack_text
-from solon.ledger_pen import Pen, Stored, raw_key
-from solon.ledger_purse import Account, account_in
-from solon.ledger_reader import ENTRY, Reader
-from solon.ledger_sheet import BY_KEY, REPLY
-from solon.ledger_upgrade import ROWS, old_entry
+from solon.ledger.file import DAMAGED, Entry, connect, opened, storage, version_of, whole
+from solon.ledger.packing import messages_in, unpack_text
+from solon.ledger.pen import Pen, Stored, raw_key
+from solon.ledger.purse import Account, account_in
+from solon.ledger.reader import ENTRY, Reader
+from solon.ledger.sheet import BY_KEY, REPLY
+from solon.ledger.upgrade import ROWS, old_entry
 
 __all__ = [
     "ROWS_AT_ONCE",
