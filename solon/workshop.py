@@ -21,7 +21,7 @@ from solon.budget import left_told, limit_told
 from solon.calls import Ask, Call, Can, Message, Model, Reply, Sampling, Usage, options_text
 from solon.cast import ROLES, Cast, Player
 from solon.digests import tagged
-from solon.errors import Aside, BadInput, Halt, OverBudget, RefusedParameter
+from solon.errors import Aside, BadInput, Halt, OverBudget, RefusedParameter, StorageError
 from solon.judges.pairwise import SCHEMA_LETTER
 from solon.judges.verdict import structured_verdict
 from solon.ledger import Account, Door, Ledger, Tally

@@ -11,7 +11,7 @@ from wire import Answer, Wire, chat, error
 
 from solon.calls import Call, Usage
 from solon.commands import check_models, plan_recipe, run_recipe
-from solon.errors import BadInput, Halt
+from solon.errors import BadInput, Halt, StorageError
 from solon.models.spec import Price
 from solon.outlay import Estimate, estimate
 from solon.pipelines.recipe import read_recipe
@@ -103,6 +103,18 @@ async def test_a_judge_that_is_away_has_said_nothing_and_the_run_does_not_begin(
         # and nothing was recorded: when it is back it is asked again
         wire.answers = [SHOWN]
         assert await steps(made) == "logprobs"
+
+
+async def test_a_ledger_that_cannot_be_written_is_told_before_a_judge_is_paid(
+    made: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await run_recipe(made.recipe)
+    monkeypatch.setattr("solon.ledger.ledger.unwritable", lambda path: f"{path}: it cannot be written")
+    async with Wire(SHOWN) as wire:
+        judged_by(made, wire)
+        with pytest.raises(StorageError, match="cannot be written"):
+            await run_recipe(made.recipe)
+        assert not wire.requests
 
 
 async def test_a_stated_way_to_judge_asks_no_more_than_it_needs(made: Desk) -> None:
