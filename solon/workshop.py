@@ -146,8 +146,11 @@ class Workshop:
 
         roles: all that the recipe's story has, where none is named
 
-        Raises BadInput where all of them are to run on a budget in money and a price is unknown: nobody could keep it.
+        Raises BadInput where all of them are to run on a budget in money and a price is unknown: nobody could keep it;
+        StorageError where no answer could be written down.
         """
+        if self.ledger.unwritable:
+            raise StorageError(self.ledger.unwritable)
         if not roles and (problem := self.unpriced()):
             raise BadInput(problem)
         for role in roles or self.recipe.roles():
