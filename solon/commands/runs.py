@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,18 +80,14 @@ async def run_recipe(
         async with planning(recipe, base, cast) as plan:
             settled = RunFolder.settled(plan, recipe.runs_folder(base), path, ledger=shop.ledger_path, cast=cast)
             with settled as folder, folder.store() as store:
-                shop.run = folder.path.name
                 folder.make_latest()
                 if refresh:
                     store.reopen(None, limit=limit)
                 ready(folder, store.planned)
-                started = time.time()
-                progress = Progress()
-                again = () if offline else FAILED
-                stop = stop or asyncio.Event()
-                desk = Desk(folder, shop, store, progress, started=started, stop=stop, watch=watch, texts=texts)
+                progress, stop = Progress(), stop or asyncio.Event()
+                desk = Desk(folder, shop, store, progress, started=time.time(), stop=stop, watch=watch, texts=texts)
 
-                async def through() -> None:
+                async def through(again: tuple[str, ...]) -> None:
                     if processes == 1:
                         await walk(
                             plan, store, desk.gated(cast), progress=progress, limit=limit, again=again, stop=stop,
@@ -106,27 +102,36 @@ async def run_recipe(
                     store.count_anew()
 
                 async with desk:
-                    grace = HALT_GRACE_SECONDS
-                    try:
-                        await shop.begin(folder.path.name, stop)
-                        await through()
-                        while progress.aside["parked"] and not progress.interrupted:
-                            if not await shop.collect(stop, progress):
-                                break
-                            again = ()  # what failed in this run is walked again at its next start
-                            await through()
-                        grace = GRACE_SECONDS
-                    finally:
-                        await shop.close(grace=0.0 if desk.idle else grace)
-                        if processes == 1:
-                            shop.settle(progress)
-                        folder.note(progress, started=started, spent=desk.spent)
+                    await _walked(shop, desk, through, stop, alone=processes == 1)
                     desk.exporting()
                     views = {} if progress.interrupted else export_run(folder, store)
                 return Done(
                     folder, progress, store.planned, store.duplicates, store.pairs, store.tally(), store.quality(),
                     desk.spent, views,
                 )  # fmt: skip
+
+
+async def _walked(
+    shop: Workshop,
+    desk: Desk,
+    through: Callable[[tuple[str, ...]], Awaitable[None]],
+    stop: asyncio.Event,
+    *,
+    alone: bool,
+) -> None:
+    """Walk through all rows, and again as long as batch jobs answer what is parked; then give everything back."""
+    progress, grace = desk.progress, HALT_GRACE_SECONDS
+    try:
+        await shop.begin(desk.folder.path.name, stop)
+        await through(() if shop.offline else FAILED)
+        while progress.aside["parked"] and not progress.interrupted and await shop.collect(stop, progress):
+            await through(())  # what failed in this run is walked again at its next start
+        grace = GRACE_SECONDS
+    finally:
+        await shop.close(grace=0.0 if desk.idle else grace)
+        if alone:
+            shop.settle(progress)
+        desk.folder.note(progress, started=desk.started, spent=desk.spent)
 
 
 def _check_processes(processes: int, shop: Workshop) -> None:

@@ -80,7 +80,7 @@ class Desk:
     ) -> None:
         self.folder, self.shop, self.store, self.progress = folder, shop, store, progress
         self.telemetry: Telemetry | None = None
-        self._started, self._stop, self._watch = started, stop, watch
+        self.started, self._stop, self._watch = started, stop, watch
         self._paces = tuple(shop.paces())
         self._control = Control(folder.path, self._paces)
         self._pulse = Pulse()
@@ -179,7 +179,7 @@ class Desk:
             self._write(standing)
         if now - self._noted >= NOTE_SECONDS:
             self._noted = now
-            self._kept("note", lambda: self.folder.note(self.progress, started=self._started, spent=self.spent))
+            self._kept("note", lambda: self.folder.note(self.progress, started=self.started, spent=self.spent))
         if self.telemetry:
             self.telemetry.observe(standing)
         if self._watch:
@@ -210,7 +210,7 @@ class Desk:
             recipe=self.folder.facts["recipe"],
             pid=os.getpid(),
             host=socket.gethostname(),
-            started=round(self._started, 3),
+            started=round(self.started, 3),
             updated=round(time.time(), 3),
             seconds=round(progress.seconds, 3),
             state=state,
