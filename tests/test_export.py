@@ -320,7 +320,7 @@ def test_equal_data_is_equal_bytes_in_whatever_order_rows_finished(store: RowSto
 
 def test_row_groups_end_by_rows_and_by_text(store: RowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = rows_of(export(store, tmp_path / "a", ExportSpec(), FACTS).folder, "pairs")
-    for name, value in (("GROUP_ROWS", 7), ("GROUP_CHARS", 400)):
+    for name, value in (("GROUP_ROWS", 7), ("GROUP_BYTES", 400)):
         with monkeypatch.context() as patch:
             patch.setitem(export.__globals__, name, value)  # the module's own name is its function's
             folder = export(store, tmp_path / "b", ExportSpec(), FACTS).folder

@@ -7,7 +7,7 @@ import os
 
 __all__ = ["walk_alone"]
 
-COLLECTED = (20_000, 20, 20)
+COLLECTED = (10_000, 20, 20)
 """Python looks for rings of dead objects after so many new ones: the default, 700, costs a walk 15 % of its time, since
 the objects of a row die by themselves when it ends."""
 

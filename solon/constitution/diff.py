@@ -18,9 +18,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from rapidfuzz import fuzz, process
-from rapidfuzz.distance import LCSseq
-
 from solon.constitution.principles import ROLES, Constitution, Principle, Role
 
 __all__ = ["DRAWS", "KINDS", "Change", "Difference", "Edit", "Op", "Piece", "diff", "told", "word_diff"]
@@ -202,6 +199,8 @@ def word_diff(old: str, new: str) -> list[Piece]:
     replaced, what is deleted comes first. Where both texts are very long, lines are compared instead of words, and
     at last the whole.
     """
+    from rapidfuzz.distance import LCSseq
+
     # difflib takes minutes over texts that repeat a word, as the answers of models do
     a, b = next((a, b) for a, b in _cuts(old, new) if len(a) * len(b) <= MOST_TOKENS)
     pieces: list[Piece] = []
@@ -305,6 +304,8 @@ def _renamed(gone: Sequence[Principle], fresh: Sequence[Principle]) -> dict[str,
     free = {id: words for id, words in free.items() if len(words) <= LONGEST_NEAR}
     if len(left) * len(free) > MOST_NEAR:
         return found
+    from rapidfuzz import fuzz, process
+
     near = [
         (score, each.id, id)
         for each in left
@@ -323,6 +324,8 @@ def _words(principle: Principle) -> str:
 
 def _in_place(before: list[str], after: list[str]) -> set[str]:
     """Return the ids that kept their order, as many as can be: one principle put in front moves none."""
+    from rapidfuzz.distance import LCSseq
+
     return {
         id
         for block in LCSseq.opcodes(before, after)

@@ -36,12 +36,12 @@ from solon.dataset.store import RowStore
 from solon.dataset.views import VIEWS, Views, schema
 from solon.digests import uniform
 from solon.errors import BadInput, StorageError
-from solon.rows import Pair, Row, SetAside
 
 __all__ = ["ExportSpec", "Exported", "export"]
 
 GROUP_ROWS = 1_000
-GROUP_CHARS = 2_000_000
+GROUP_BYTES = 500_000
+"""A row group ends after so many rows, or bytes of them as JSON: a run's memory has its peak in its export."""
 
 
 class ExportSpec(BaseModel):
@@ -157,31 +157,21 @@ def _write_views(store: RowStore, data: Path, spec: ExportSpec) -> dict[str, dic
             for row in store.rows(unfinished=False):
                 split = spec.split(row.id)
                 for view, columns in views[split].of_row(row):
-                    files.add(view, split, columns, _size(row))
+                    files.add(view, split, columns)
         for written in store.outcomes():
             outcome = gate(written)
             split = spec.split(outcome.row.id)
-            size = _size(outcome.row) + _walk_size(outcome)
             for view, columns in views[split].of_outcome(outcome):
-                files.add(view, split, columns, size)
+                files.add(view, split, columns)
         for split, made in views.items():
             for view, columns in made.rest():
-                files.add(view, split, columns, 0)
+                files.add(view, split, columns)
     counts = {(view, split): file.rows for (view, split), file in files.open.items()}
     return {
         view: {split: counts[view, split] for split in ("train", "test") if (view, split) in counts}
         for view in VIEWS
         if any(name == view for name, _ in counts)
     }
-
-
-def _size(row: Row) -> int:
-    return sum(len(message.content) for message in row.prompt.messages)
-
-
-def _walk_size(outcome: Pair | SetAside) -> int:
-    drafts = sum(len(draft.text) + len(draft.critique) for draft in outcome.drafts)
-    return drafts + sum(len(vote.said) for vote in outcome.votes)
 
 
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -194,12 +184,12 @@ class _Files:
         self._data, self._margin = data, margin
         self.open: dict[tuple[str, str], _File] = {}
 
-    def add(self, view: str, split: str, columns: dict[str, Any], size: int) -> None:
+    def add(self, view: str, split: str, columns: dict[str, Any]) -> None:
         file = self.open.get((view, split))
         if file is None:
             path = self._data / view / f"{split}.parquet"
             file = self.open[view, split] = _File(path, schema(view, margin=self._margin))
-        file.add(columns, size)
+        file.add(columns)
 
     def __enter__(self) -> _Files:
         return self
@@ -222,15 +212,15 @@ class _File:
         self.rows = 0
         self._path, self._shape = path, shape
         self._stream = path.open("wb")
-        self._writer = pq.ParquetWriter(self._stream, shape, compression="zstd", dictionary_pagesize_limit=1 << 16)
+        self._writer = pq.ParquetWriter(self._stream, shape, compression="zstd")
         self._group: list[bytes] = []
         self._size = 0
 
-    def add(self, columns: dict[str, Any], size: int) -> None:
+    def add(self, columns: dict[str, Any]) -> None:
         self.rows += 1
         self._group.append(_JSON.encode(columns).encode())
-        self._size += size
-        if len(self._group) >= GROUP_ROWS or self._size >= GROUP_CHARS:
+        self._size += len(self._group[-1])
+        if len(self._group) >= GROUP_ROWS or self._size >= GROUP_BYTES:
             self._end_group()
 
     def _end_group(self) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from rapidfuzz.distance import Levenshtein
-
 __all__ = ["distance", "refuses", "words"]
 
 
@@ -19,6 +17,8 @@ def distance(one: str, other: str) -> float:
 
     0 is the same words; 1 has no word in common place.
     """
+    from rapidfuzz.distance import Levenshtein
+
     return Levenshtein.normalized_distance(words(one), words(other))
 
 
