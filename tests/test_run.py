@@ -91,6 +91,23 @@ async def test_no_more_rows_are_held_than_the_window(tmp_path: Path) -> None:
     assert max(held.values()) <= 2 * 4 + 2  # a row and its copy in an outcome just written
 
 
+async def test_a_base_model_that_ran_on_into_another_turn_gave_a_good_answer(made: Desk) -> None:
+    text = """
+from solon.calls import Reply
+VERSION, LOGPROBS = "1", True
+
+
+def answer(call):
+    if call.labels:
+        return {label: 0.5 + 0.4 * (label == " (A)") for label in call.labels}
+    return Reply(f" Words {call.key[-8:]}.\\n\\nHuman: and then", finish="length")
+"""
+    (made.path / "model.py").write_text(text)
+    made.write(model={"use": "scripted:model.py:answer", "form": "text"}, story="preference")
+    done = await run_recipe(made.recipe)
+    assert done.progress.answers == {"good": 8}, "two candidates of four rows; verdicts were no words"
+
+
 async def test_a_limit_walks_the_first_rows_and_the_next_start_goes_on_in_the_same_folder(made: Desk) -> None:
     whole = (await plan_recipe(made.recipe)).folder
     part = await run_recipe(made.recipe, limit=1)

@@ -86,8 +86,8 @@ class Rows:
 @dataclass(frozen=True, slots=True)
 class Calls:
     """Calls of this walk: asked of a model, known to the ledger, failed for good; `rate` and `mean_rate` of the asked
-    ones a second, over the last ten seconds and over all. `answers`: asked ones by what came (good, refused, empty,
-    cut, repetition)."""
+    ones a second, over the last ten seconds and over all. `answers`: asked ones in words (no log-probabilities) by what
+    came: good, refused, empty, cut, repetition."""
 
     asked: int = 0
     known: int = 0

@@ -19,6 +19,7 @@ from solon.calls import Call, Reply, Usage
 from solon.cast import Cast, Listener, kind_of
 from solon.dataset import RowStore
 from solon.errors import OverBudget
+from solon.markup import own_turn
 from solon.pipelines.plan import Plan
 from solon.rows import Asked, Pair, Row, SetAside
 
@@ -216,7 +217,10 @@ class _Walk:
                 progress.known += 1
             else:
                 progress.asked += 1
-                progress.answers[kind_of(reply)] += 1
+                if not call.labels:
+                    # a base model that ran on into another turn has finished its own
+                    base = call.messages[0].role == "text"
+                    progress.answers[kind_of(reply, own_turn(reply.text) if base else None)] += 1
                 progress.usage += reply.usage
             self.tell(progress)
 
