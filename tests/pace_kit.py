@@ -96,6 +96,7 @@ class LimitedServer:
     latency:  seconds an answer takes, give or take half of it
     way:      seconds to the server; a refusal takes twice that
     slots:    most calls at once; one more is refused
+    stray:    share of calls that are refused whatever the limits, as by one bad replica behind a balancer
     workers:  calls it works on at once; one more waits
     """
 
@@ -106,6 +107,7 @@ class LimitedServer:
     latency: float = 1.0
     way: float = 0.05
     slots: int | None = None
+    stray: float = 0.0
     workers: int | None = None
     pace: Pace | None = None
     arrivals: list[tuple[float, bool, float]] = field(default_factory=list)
@@ -127,7 +129,8 @@ class LimitedServer:
         for limit, _ in limits:
             limit.refresh(time)
         full = self.slots is not None and self.inside >= self.slots
-        good = not full and all(limit.level >= amount for limit, amount in limits)
+        astray = dice("stray", number) < self.stray
+        good = not full and not astray and all(limit.level >= amount for limit, amount in limits)
         self.arrivals.append((time, good, usage.input + usage.output))
         if good:
             for limit, amount in limits:

@@ -153,6 +153,30 @@ def test_a_server_that_takes_so_many_calls_at_once_is_kept_almost_that_busy() ->
     assert 8 <= pace.limit <= 17
 
 
+@pytest.mark.parametrize("patient", [True, False], ids=["told to wait", "silent"])
+@pytest.mark.parametrize(("at_once", "latency"), [(32, 0.05), (256, 0.2)])
+def test_refusals_that_speak_of_no_limit_slow_nobody_down(at_once: int, latency: float, patient: bool) -> None:
+    """One bad replica behind a balancer: 2 calls in 100 are refused, whoever asks and however seldom."""
+
+    def good(stray: float) -> int:
+        server = LimitedServer(latency=latency, way=0.002, stray=stray, patient=patient)
+        run(server, minutes=0.5, workers=2 * at_once, concurrency=at_once)
+        return sum(good for time, good, _ in server.arrivals if time >= 15)
+
+    assert good(0.02) >= 0.95 * good(0.0)
+
+
+def test_a_limit_is_kept_by_somebody_who_took_its_refusals_for_strays() -> None:
+    async def limited(server: LimitedServer) -> None:
+        await asyncio.sleep(60)
+        server.requests = Limit(600, at=now())
+
+    server = LimitedServer(Limit(1e9), latency=0.2, way=0.01, stray=0.02, patient=True)
+    run(server, minutes=4, workers=64, concurrency=32, beside=limited)
+    assert server.refused(120, 240) < 0.1
+    assert server.used(120, 240) > 0.9
+
+
 def test_slow_start_doubles_until_more_calls_at_once_bring_no_more_answers() -> None:
     server, pace = run(LimitedServer(workers=48), workers=1000, minutes=3)
     assert 48 <= pace.limit < 128, "beyond 48 calls wait at the server, not here"

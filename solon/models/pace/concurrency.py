@@ -52,7 +52,7 @@ class Concurrency:
         self.needed = 0.0
         self._goal = self.ceiling  # doubled up to here, raised by one beyond
         self._slow_start = not self.stated
-        self._cut_at = 0
+        self._cut_at = self._most_before = 0
         self._every, self._rounds = 1, 0
         self._knee: tuple[int, float] | None = None  # a limit that paid, and tokens a second at it
         self._cohort: int | None = None  # the first of the calls by which the limit is being judged
@@ -74,11 +74,18 @@ class Concurrency:
     def cut(self) -> None:
         """Halve the limit, and remember where that was."""
         old = self.limit
+        self._most_before = max(self._most_before, old)
         again = self._cut_at and self._cut_at / 1.2 <= old <= self._cut_at * 1.2
         self._every = min(MOST_ROUNDS, 2 * self._every) if again else 1
         self._cut_at = old
         self._goal, self._slow_start = max(1, int(KEPT * old)), True
         self._set(max(1, old // 2))
+
+    def uncut(self) -> None:
+        """Go back to where the limit was first cut: the refusals were about something else."""
+        self._goal, self._every, self._cut_at = self.ceiling, 1, 0
+        self._set(max(self.limit, self._most_before or self.limit))
+        self._most_before = 0
 
     def idle(self) -> None:
         """Take notice that something else than the limit keeps calls back: that answers come no faster says nothing."""

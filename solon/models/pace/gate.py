@@ -206,7 +206,7 @@ class Gate:
     def answered(self, call: Call, reply: Reply, attempt: Attempt) -> None:
         """Learn from an answer, and give the turn back."""
         now = self.clock()
-        self._refusals.answered(attempt.bursts)
+        self._refusals.answered(attempt.bursts, int(attempt.sent[0]))
         self.alive(now)
         self._allowance.settle(call, attempt.cost, reply.usage, now)
         concurrency = self._concurrency
@@ -383,12 +383,20 @@ class Gate:
 
     def _refuse(self, attempt: Attempt, now: float, asked: float | None) -> None:
         refusals = self._refusals
-        refusals.one_more(now)
+        number, sent = int(attempt.sent[0]), int(self._allowance.sent[0])
+        refusals.one_more(now, number)
         self._next_glance = now
+        known = refusals.stray
+        if refusals.strays(now):
+            if not known:
+                self._concurrency.uncut()
+                self.pump()
+            return
         if attempt.bursts == refusals.bursts:
             # a rate that is known explains the refusal, unless the limit in flight was in full use as well
             known = self._allowance.known
-            fresh = refusals.refused(now, took=now - attempt.begun, told=asked, in_flight=self.in_flight)
+            took = now - attempt.begun
+            fresh = refusals.refused(now, took=took, told=asked, in_flight=self.in_flight, number=number, sent=sent)
             if fresh and (not known or self.in_flight >= 0.9 * self.limit):
                 self._concurrency.cut()
         elif asked is not None:

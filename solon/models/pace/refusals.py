@@ -18,6 +18,11 @@ is learned anew; one that has changed by much, at once.
 A server may also refuse because too many calls are in flight; halving these is then all there is to do. That it is
 about a rate shows when it refuses again with clearly fewer in flight.
 
+Not every refusal speaks of a limit: one bad replica behind a balancer refuses now and then, whoever asks. Slowing down
+for those would never end, since what was let in between two of them is no rate of the server's. They show by coming
+seldom, while no more is asked than what the last ones taught, and by the calls sent right behind them, which are let
+in. Such strays concern the call that they hit alone, as long as they stay seldom.
+
 Where the server said how long to wait, that is obeyed; where not, the door stays shut for half a second, and while
 refusals go on for a fifth of the time since they began. Then it opens by a crack: one call goes, and the others follow
 when it was not refused.
@@ -57,6 +62,19 @@ may have come with twice as many in flight as there is room for, since the limit
 LONG = 1.0
 """... and so is one that says to wait for longer than so many seconds."""
 
+SELDOM, OFTEN = 0.08, 0.15
+"""Refusals may be strays where no larger share of the latest answers is refused, and are none any more at the other."""
+
+MEMORY = 64.0
+"""Answers that such a share looks back on, about."""
+
+BEHIND, BARRED, FADES = 2.0, 0.25, 0.9
+"""... and where of the calls sent right behind refused ones so many were let in, and a smaller share than that was not;
+the last number is what an earlier burst counts beside the one after it."""
+
+DENIED = 600.0
+"""Seconds for which they are not, after that was found to be wrong."""
+
 FORGOTTEN = 8.0
 """A rate that has grown so many times beyond its estimate without a refusal is no limit any more."""
 
@@ -66,12 +84,17 @@ class Refusals:
 
     count, bursts: refusals, and bursts of them: those to calls that were on their way together are one
     learning: False where the server tells its limits: then only the door is kept
+    stray:    True where refusals say nothing of a limit: whoever is hit waits alone
     """
 
     def __init__(self) -> None:
         self.count = self.bursts = 0
         self.shut_until = -inf
         self.learning = True
+        self.stray = False
+        self._share, self._denied_until = 0.0, -inf
+        self._behind = (0, 0)  # calls sent right behind the first refused one of a burst: numbers from, to
+        self._passed = self._barred = 0.0
         self._refused_since: float | None = None  # refusals go on, and nothing has been let in
         self._ajar = False  # the next call is the first one after the door was shut
         self._crack = False  # ... and goes alone
@@ -94,14 +117,37 @@ class Refusals:
         """Return the learned rate, a second, or None before the first refusal."""
         return None if self._rate == inf else self._rate
 
-    def refused(self, now: float, *, took: float, told: float | None, in_flight: int) -> bool:
+    def strays(self, now: float) -> bool:
+        """Return whether a refusal that comes now is to be taken for a stray, and forget what strays have taught."""
+        if self.stray:
+            self.stray = self._share < OFTEN
+            self._denied_until = self._denied_until if self.stray else now + DENIED
+        elif self._refused_since is None and self._rate < inf and self.learning:
+            doubtful = now - self._known_at <= self._hold and now > self._denied_until
+            let_in = self._passed >= BEHIND and self._barred < BARRED * self._passed
+            self.stray = doubtful and let_in and self._share < SELDOM
+            if self.stray:
+                self._forget()
+        return self.stray
+
+    def _forget(self) -> None:
+        self._rate, self._by_rate, self._crowd, self._crowds = inf, False, 0, 0
+        self._spans.clear()
+        self._candidate, self._ajar, self._crack = None, False, False
+
+    def refused(
+        self, now: float, *, took: float, told: float | None, in_flight: int, number: int = 0, sent: int = 0
+    ) -> bool:
         """Shut the door for the first refusal of a burst; True where calls have been let in since the one before.
 
         took: seconds from question to refusal
         told: seconds that the server asked to wait
         in_flight: calls that were on their way
+        number, sent: the place of the refused call among all that were sent, and how many have been
         """
         self.bursts += 1
+        self._behind = (number, sent)
+        self._passed, self._barred = self._passed * FADES, self._barred * FADES
         fresh = self._refused_since is None
         # refused with few in flight where many were let in before: not the many are too many
         fewer = in_flight <= FEW or in_flight < (LESS if self._crowds > 1 else HALF) * self._crowd
@@ -119,13 +165,17 @@ class Refusals:
         self.shut_until = max(self.shut_until, now + wait)
         return fresh
 
-    def one_more(self, now: float) -> None:
-        """Count a refusal, of any burst."""
+    def one_more(self, now: float, number: int = 0) -> None:
+        """Count a refusal, of any burst, of the call of this number."""
+        self._barred += self._behind[0] < number <= self._behind[1]
         self.count += 1
         self._minute.add(-1.0, now)
+        self._share += (1.0 - self._share) / MEMORY
 
-    def answered(self, bursts: int) -> None:
-        """Take notice of an answer to a call that was sent after so many bursts."""
+    def answered(self, bursts: int, number: int = 0) -> None:
+        """Take notice of an answer to a call, the `number`-th that was sent, after so many bursts."""
+        self._passed += self._behind[0] < number <= self._behind[1]
+        self._share -= self._share / MEMORY
         if bursts == self.bursts:
             self._refused_since = None
 
@@ -158,8 +208,7 @@ class Refusals:
             return self._rate * (MARGIN + rounds * (1 + self._step - MARGIN))
         grown = (1 + self._step) ** (2.0 ** min(rounds - 1, 20.0))
         if grown > FORGOTTEN:
-            self._rate, self._by_rate, self._crowd, self._crowds = inf, False, 0, 0
-            self._spans.clear()
+            self._forget()
             return inf
         return self._rate * grown
 
