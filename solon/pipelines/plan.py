@@ -15,6 +15,7 @@ Dice are thrown once: where a run folder holds the rows of the very same recipe,
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
@@ -71,6 +72,8 @@ async def planning(recipe: Recipe, base: Path, cast: Cast) -> AsyncIterator[Plan
     """
     constitution = recipe.constitution_object(base)
     folder = recipe.runs_folder(base)
+    with suppress(OSError):  # what cannot be tidied up is in nobody's way
+        _throw_away_abandoned(folder)
     source = _source(recipe, constitution, base, cast)
     if known := _drawn_before(folder, recipe.name, source):
         name, rows = known
@@ -79,15 +82,41 @@ async def planning(recipe: Recipe, base: Path, cast: Cast) -> AsyncIterator[Plan
     path = folder / f".planning-{os.getpid()}.db"
     try:
         _throw_away(path)
-        for left in folder.glob(".planning-*.db"):
-            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
-                _throw_away(left)
+        lock = _held(path.with_suffix(".lock"))
     except OSError as problem:
         raise StorageError(f"{folder}: {problem.strerror or problem}; check the path and its rights") from problem
     try:
         yield replace(await make_plan(recipe, constitution, base, cast, path), source=source)
     finally:
         _throw_away(path)
+        path.with_suffix(".lock").unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _held(file: Path) -> int:
+    """Return the open lock that says that a process is planning; the kernel lets it go with its process."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with suppress(OSError):  # a file system without locks: after a day it counts as abandoned
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
+
+
+def _throw_away_abandoned(folder: Path) -> None:
+    """Remove the half-made plans of processes that were killed."""
+    for left in folder.glob(".planning-*.db"):
+        if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+            _throw_away(left)
+    for file in folder.glob(".planning-*.lock"):
+        lock = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue  # somebody plans
+        finally:
+            os.close(lock)
+        _throw_away(file.with_suffix(".db"))
+        file.unlink(missing_ok=True)
 
 
 def _source(recipe: Recipe, constitution: Constitution, base: Path, cast: Cast) -> str:
