@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup quickstart test check fuzz bench test-servers clean
+.PHONY: setup quickstart test check fuzz chaos bench test-servers clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,8 +46,13 @@ check: $(READY)  ## lint, format, types, documents
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_docs.py tests/test_house.py
 
+chaos: $(READY)  ## whole runs under every kind of fault, killed fifty times, in full and with tables (about half an hour)
+	SOLON_CHAOS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos -s
+
+# the rest of benchmarks/ is what these are made of: a load server, its answers, plain clients
 bench: $(READY)  ## speed and memory, as ratios in one run
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for name in startup walk wire endpoint ledger limits rows memory batch local local_loop edits; do \
+	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) .venv-servers runs .solon models examples/quickstart/runs examples/quickstart/.solon \
