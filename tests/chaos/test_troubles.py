@@ -17,7 +17,7 @@ import pytest
 from chaos_kit import Load, committed, http_desk, run, size
 from run_kit import Desk, Told, data_of, desk, finished, started
 
-ROWS = size(20, 400)
+ROWS = size(12, 400)
 
 
 @pytest.fixture(scope="module")
