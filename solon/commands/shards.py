@@ -3,7 +3,7 @@
 An event loop fills one core, so a fast endpoint can have more answers than one process can write down. The parent
 plans, holds the run folder and exports; its children walk:
 
-    python -m solon.commands.shards            one child: its errand is the first line on stdin
+    main()                  one child: its errand is the first line on stdin
         stdin     closed by the parent: stop as Ctrl-C does (also when the parent was killed)
         stdout    a report a quarter of a second, as a line of JSON, and a last one with how it ended
 
@@ -46,6 +46,7 @@ HALT_GRACE_SECONDS = 5.0
 LEAVE_SECONDS = 30.0
 """How long a child may take to end once it was told to; then it is killed, and the ledger's leases end with it."""
 LONGEST_LINE = 1 << 20
+CHILD = "import sys; from solon.commands.shards import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ async def walk_in_processes(
 async def _child(errand: Errand, told: Callable[[int, Progress, Part | None], None], enough: asyncio.Event) -> None:
     """Run one child to its end, and hand on what it reports. Raises what it raised."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "solon.commands.shards",
+        sys.executable, "-c", CHILD,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         limit=LONGEST_LINE,
         start_new_session=True,  # Ctrl-C at the terminal is the parent's: it tells its children
@@ -262,7 +263,3 @@ def main() -> int:
         return problem.exit_code
     report(told, last=True, ended=True)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

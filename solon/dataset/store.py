@@ -66,7 +66,7 @@ class RowStore:
         with storage(path):
             store = cls(path, sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS))
             # what is cut off here is thrown away, so nothing need be on the disk before the plan is whole
-            store._connection.executescript(f"PRAGMA synchronous=OFF; PRAGMA cache_size=-16384; {TABLES}")
+            store._connection.executescript(f"PRAGMA synchronous=OFF; PRAGMA cache_size=-4096; {TABLES}")
         return store
 
     @classmethod

@@ -17,7 +17,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
 from math import inf
 
 from solon.calls import Call, Reply
@@ -29,8 +28,9 @@ from solon.models.pace.facts import Listener, PaceEvent, PaceFacts, State
 from solon.models.pace.guess import Cost
 from solon.models.pace.limits import read
 from solon.models.pace.refusals import Refusals
+from solon.models.pace.turns import ATTEMPT, Attempt, Waiter
 
-__all__ = ["Attempt", "Gate"]
+__all__ = ["Gate"]
 
 GLANCE = 0.25
 """Seconds between two looks at what the server tells, as long as nothing runs short."""
@@ -43,29 +43,6 @@ DOUBT = 2
 
 NAP = 0.002
 """Shortest alarm in seconds: at a thousand calls a second, two go at a time."""
-
-
-class Attempt:
-    """One attempt that is on its way: when it was sent, and what had been sent and refused by then."""
-
-    __slots__ = ("begun", "bursts", "cost", "full", "sent")
-
-    def __init__(self, begun: float, bursts: int, cost: Cost, sent: Cost) -> None:
-        self.begun, self.bursts, self.cost, self.sent = begun, bursts, cost, sent
-
-
-ATTEMPT: ContextVar[Attempt | None] = ContextVar("ATTEMPT", default=None)
-"""Which attempt's headers are being heeded."""
-
-
-class Waiter:
-    """A call that waits for its turn."""
-
-    __slots__ = ("cost", "future", "patience")
-
-    def __init__(self, cost: Cost, patience: float) -> None:
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.cost, self.patience = cost, patience
 
 
 class Gate:
@@ -386,9 +363,9 @@ class Gate:
         number, sent = int(attempt.sent[0]), int(self._allowance.sent[0])
         refusals.one_more(now, number)
         self._next_glance = now
-        known = refusals.stray
+        was_stray = refusals.stray
         if refusals.strays(now):
-            if not known:
+            if not was_stray:
                 self._concurrency.uncut()
                 self.pump()
             return
