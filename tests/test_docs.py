@@ -33,6 +33,7 @@ PAGES = [
         "docs/tutorial.md",
         "docs/answers.md",
         "docs/batch.md",
+        "docs/engine.md",
         "docs/ledger.md",
         "docs/money.md",
         "docs/pace.md",
