@@ -23,7 +23,7 @@ from pathlib import Path
 
 from solon.commands import plan_recipe, run_recipe
 
-MODEL = '''
+MODEL = """
 import random
 LOGPROBS = True
 VERSION = "1"
@@ -39,7 +39,7 @@ def answer(call):
         p = draw.random()
         return {"A": p, "B": 1 - p}
     return " ".join(draw.choices(WORDS, k=100)) + "."
-'''
+"""
 
 RECIPE = """\
 constitution: cai-2022
