@@ -114,10 +114,12 @@ def test_questions_that_fail_for_ever_set_their_rows_aside_by_name_and_all_other
     struck = set(hit(server, lasting=True))
     table(
         f"1 % of questions fail for ever, {ROWS:,} rows", struck=len(struck), finished=len(done.pairs),
-        set_aside=len(done.aside), exit_code=told.code,
+        set_aside=len(done.aside), lost=len(set(whole.rows) - set(done.rows)), duplicated=done.duplicated(),
+        asked_again=server.books.again, exit_code=told.code,
     )  # fmt: skip
     assert struck
     assert told.code == FAILED_ROWS
+    assert (set(done.rows), done.duplicated(), server.books.again) == (set(whole.rows), 0, 0)
     assert {name for name, reason in done.aside.items() if reason in FAILED} == struck
     assert set(done.pairs) == set(whole.pairs) - struck
     assert all(row == whole.pairs[name] for name, row in done.pairs.items())
@@ -130,9 +132,11 @@ def test_none_of_fifty_bad_answers_of_status_200_is_kept_as_data(tmp_path: Path,
     done, whole, struck = Outcome.of(made), Outcome.of(unbroken), hit(server)
     table(
         f"bad answers with status 200, {ROWS:,} rows", injected=dict(server.books.faults), rows_struck=len(struck),
-        kept=len(set(struck) & set(done.pairs)), set_aside=len(done.aside),
+        kept=len(set(struck) & set(done.pairs)), finished=len(done.pairs), set_aside=len(done.aside),
+        lost=len(set(whole.rows) - set(done.rows)), duplicated=done.duplicated(), asked_again=server.books.again,
     )  # fmt: skip
     assert set(server.books.faults) == set(BAD)
+    assert (set(done.rows), done.duplicated(), server.books.again) == (set(whole.rows), 0, 0)
     assert told.code == 0
     assert not set(struck) & set(done.pairs)
     assert set(done.pairs) == set(whole.pairs) - set(struck)
