@@ -46,7 +46,7 @@ check: $(READY)  ## lint, format, types, documents
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_docs.py tests/test_house.py
 
-chaos: $(READY)  ## whole runs under every kind of fault, killed fifty times, in full and with tables (about half an hour)
+chaos: $(READY)  ## whole runs under every kind of fault, killed fifty times, in full and with tables (about a quarter of an hour)
 	SOLON_CHAOS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos -s
 
 # the rest of benchmarks/ is what these are made of: a load server, its answers, plain clients
