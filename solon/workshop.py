@@ -124,7 +124,7 @@ class Workshop:
     def _share_of(self, spec: ModelSpec) -> ModelSpec:
         """Return `spec` with this process's part of what limits its server; whole numbers, at least 1."""
         limits = ("concurrency", "requests_per_minute", "tokens_per_minute")
-        stated = {name: getattr(spec, name, None) for name in limits}
+        stated = {name: getattr(spec, name) for name in limits}
         part = {name: max(1, int(most / self.share)) for name, most in stated.items() if most}
         return spec.model_copy(update=part) if self.share > 1 else spec
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from solon.commands.lending import estimates, free
-from solon.commands.runs import GRACE_SECONDS
+from solon.commands.process import GRACE_SECONDS
 from solon.errors import BadInput
 from solon.outlay import Estimate
 from solon.pipelines.recipe import CastSpec, Recipe, read_recipe

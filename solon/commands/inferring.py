@@ -8,7 +8,7 @@ from pathlib import Path
 
 from solon.cast import Player
 from solon.commands.lending import estimates, free, judge_recipe
-from solon.commands.runs import GRACE_SECONDS
+from solon.commands.process import GRACE_SECONDS
 from solon.errors import BadInput
 from solon.outlay import Estimate
 from solon.pipelines.recipe import Recipe, RevisionSpec, find_recipe, read_recipe

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from solon.commands.process import GRACE_SECONDS, HALT_GRACE_SECONDS
 from solon.commands.shards import Errand, walk_in_processes
 from solon.commands.standing import Desk, Watch
 from solon.dataset import Quality
@@ -21,11 +22,6 @@ from solon.workshop import Workshop
 
 __all__ = ["Done", "Teller", "run_recipe"]
 
-
-GRACE_SECONDS = 20.0
-"""How long an interrupted run waits for calls in flight: they are paid for, so they are written down."""
-HALT_GRACE_SECONDS = 5.0
-"""The same where a model said that no later call can fare better: others may still be answering."""
 
 Teller = Callable[[Progress], None]
 

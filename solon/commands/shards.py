@@ -26,7 +26,7 @@ from typing import Any
 
 from solon import errors
 from solon.calls import Usage
-from solon.commands.process import walk_alone
+from solon.commands.process import GRACE_SECONDS, HALT_GRACE_SECONDS, walk_alone
 from solon.commands.standing import Part, server_of, traced
 from solon.errors import Halt, SolonError, StorageError
 from solon.pipelines.control import Control
@@ -41,8 +41,6 @@ __all__ = ["Errand", "walk_in_processes"]
 REPORT_SECONDS = 0.25
 ATTEND_SECONDS = 1.0
 """How often a child looks at `control.json`, and says how its servers stand."""
-GRACE_SECONDS = 20.0
-HALT_GRACE_SECONDS = 5.0
 LEAVE_SECONDS = 30.0
 """How long a child may take to end once it was told to; then it is killed, and the ledger's leases end with it."""
 LONGEST_LINE = 1 << 20
@@ -193,7 +191,6 @@ async def _walk_part(errand: Errand, stop: asyncio.Event, report: Callable[..., 
     constitution = folder.constitution.constitution
     progress = Progress()
     share = Workshop(recipe, Path(errand.base), offline=errand.offline, refresh=errand.refresh, share=errand.of)
-    share.run = folder.path.name
     async with share as shop:
         await shop.begin(folder.path.name, stop)
         cast = await shop.cast()
